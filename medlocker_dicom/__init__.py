@@ -1,0 +1,2 @@
+"""MedLocker: visible, reversible locks on fundus photographs."""
+

@@ -1,0 +1,1 @@
+"""MONAI bundles: classifiers, lesion segmenter, forward engines."""

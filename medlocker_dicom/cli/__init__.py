@@ -1,0 +1,1 @@
+"""The medlocker command: arguments to one call each, exit codes."""

@@ -1,0 +1,1 @@
+"""Instances to pixels and back: the only place that knows DICOM."""

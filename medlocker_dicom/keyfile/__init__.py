@@ -1,0 +1,1 @@
+"""Identities, recovery packets, grants, key files: bytes in, bytes out."""

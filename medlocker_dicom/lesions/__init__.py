@@ -1,0 +1,1 @@
+"""Lesion mask to feasible logo positions (WSM, steps 1-5)."""

@@ -1,0 +1,1 @@
+"""Search for the placement that turns the classifiers (eq. 3-6, 8)."""

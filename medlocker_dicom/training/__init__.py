@@ -1,0 +1,1 @@
+"""Recipes that trained the bundles; bundle configs refer to them by name."""
