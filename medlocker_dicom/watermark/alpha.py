@@ -1,0 +1,172 @@
+"""The list L: the opacity of every pixel, with a keyed dither.
+
+With a public logo and one opacity for all pixels, anyone can undo equation 1.
+So each pixel's opacity moves by noise that only the seed gives. The noise is
+the sum of value noise on lattices from a quarter of the logo's side down to
+single pixels; its coarse part outlives blur and median filters.
+
+What an attacker who assumes opacity A0 restores is wrong by the ratio of the
+transmittances (255 - a) / (255 - A0), so the dither's reach is a share of the
+transmittance. It therefore shrinks towards alpha = 255 and never saturates:
+there nothing of the original is left that would need hiding.
+
+Everything is integer arithmetic on SHAKE-256 output: one seed, one map, on
+every platform and numpy.
+"""
+
+import hashlib
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medlocker_dicom.errors import PacketError, PlacementError
+
+RULE = "mlv1"
+"""Name of the expansion below; another expansion gets another name."""
+SEED_BYTES = 32
+
+_DOMAIN = b"medlocker dither mlv1\0"
+# Reach of the dither in 1/256: both ways at most this share of the transmittance;
+# up at most the opacity itself and down a share of it, so that faint edges stay
+# faint and no part of a faint logo vanishes.
+_OF_TRANSMITTANCE = 154
+_OPACITY_UP = 256
+_OPACITY_DOWN = 154
+# (cells along the longer side, weight); 0 cells stands for single pixels.
+_OCTAVES = ((4, 10), (8, 8), (16, 5), (32, 3), (0, 2))
+_LEVELS = 1 << 14
+
+
+def alpha_map(
+    logo_alpha: NDArray[np.uint8], alpha: int, seed: bytes, rule: str = RULE
+) -> NDArray[np.uint8]:
+    """Expand alpha and seed to the opacity of every pixel of the logo.
+
+    Parameters
+    ----------
+    logo_alpha
+        uint8 (N, M): the scaled logo's alpha plane.
+    alpha
+        Opacity of the placement, 0 to 255.
+    seed
+        32 secret bytes.
+    rule
+        Name of the expansion; "mlv1" is the only one.
+
+    Returns
+    -------
+    ndarray
+        uint8 (N, M), 0 to 255; 0 wherever the logo is transparent.
+
+    Raises
+    ------
+    PlacementError
+        If alpha is out of range.
+    PacketError
+        If the seed's length is wrong or the rule is unknown.
+    """
+    if not 0 <= alpha <= 255:
+        raise PlacementError(f"alpha {alpha} is not between 0 and 255")
+    return dither(plain_map(logo_alpha, alpha), seed, rule)
+
+
+def plain_map(logo_alpha: NDArray[np.uint8], alpha: int) -> NDArray[np.uint8]:
+    """Scale the logo's own alpha by the placement's, without dither.
+
+    Parameters
+    ----------
+    logo_alpha
+        uint8 (N, M).
+    alpha
+        0 to 255.
+
+    Returns
+    -------
+    ndarray
+        uint8 (N, M): logo_alpha * alpha / 255, rounded half up.
+    """
+    return ((logo_alpha.astype(np.uint32) * (2 * alpha) + 255) // 510).astype(np.uint8)
+
+
+def dither(base: NDArray[np.uint8], seed: bytes, rule: str = RULE) -> NDArray[np.uint8]:
+    """Move every opacity by keyed multi-scale noise.
+
+    Parameters
+    ----------
+    base
+        uint8 (N, M): opacities before the dither, from `plain_map` or from a
+        search that optimises the list L itself.
+    seed
+        32 secret bytes.
+    rule
+        "mlv1".
+
+    Returns
+    -------
+    ndarray
+        uint8 (N, M); 0 where `base` is 0, 255 where it is 255.
+
+    Raises
+    ------
+    PacketError
+        If the seed's length is wrong or the rule is unknown.
+    """
+    if rule != RULE:
+        raise PacketError(f"unknown dither rule {rule!r}", "a newer version may know it")
+    if len(seed) != SEED_BYTES:
+        raise PacketError(f"the dither seed holds {len(seed)} bytes, not {SEED_BYTES}")
+    level = base.astype(np.int32)
+    spread = _uniform(_noise(base.shape, seed), base > 0)
+    share = np.where(spread > 0, _OPACITY_UP, _OPACITY_DOWN)
+    move = np.minimum((255 - level) * _OF_TRANSMITTANCE, level * share) * spread
+    unit = 256 * _LEVELS
+    return (level + (2 * move + unit) // (2 * unit)).astype(np.uint8)
+
+
+def _noise(shape: tuple[int, ...], seed: bytes) -> NDArray[np.int32]:
+    """Sum the octaves; int32 (N, M), a few times 2**15 in magnitude."""
+    height, width = shape
+    total = np.zeros((height, width), np.int32)
+    for index, (cells, weight) in enumerate(_OCTAVES):
+        cell = max(1, -(-max(height, width) // cells)) if cells else 1
+        rows, columns = -(-height // cell) + 1, -(-width // cell) + 1
+        total += weight * _interpolate(_lattice(seed, index, rows, columns), cell, height, width)
+    return total
+
+
+def _lattice(seed: bytes, octave: int, rows: int, columns: int) -> NDArray[np.int32]:
+    """Expand the seed to the nodes of one octave; int32 (rows, columns), odd, -255 to 255."""
+    header = struct.pack(">BII", octave, rows, columns)
+    stream = hashlib.shake_256(_DOMAIN + seed + header).digest(rows * columns)
+    nodes = np.frombuffer(stream, np.uint8).reshape(rows, columns)
+    return 2 * nodes.astype(np.int32) - 255
+
+
+def _interpolate(nodes: NDArray[np.int32], cell: int, height: int, width: int) -> NDArray[np.int32]:
+    """Interpolate nodes that lie `cell` pixels apart; int32, 16 times the nodes' range."""
+    down = _between(nodes, cell, height)
+    return _between(down.T, cell, width).T // 16 if cell > 1 else 16 * nodes[:height, :width]
+
+
+def _between(nodes: NDArray[np.int32], cell: int, count: int) -> NDArray[np.int32]:
+    """Interpolate along the first axis; int32 (count, ...), 16 times the nodes' range."""
+    place = np.arange(count, dtype=np.int32)
+    before, part = place // cell, (place % cell)[:, np.newaxis]
+    return (nodes[before] * (16 * (cell - part)) + nodes[before + 1] * (16 * part)) // cell
+
+
+def _uniform(noise: NDArray[np.int32], cover: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Replace noise by its rank over the covered pixels, -_LEVELS to _LEVELS.
+
+    Whatever the seed, the dither is then spread evenly and its mean is zero:
+    no seed is a weak one.
+    """
+    spread = np.zeros(noise.shape, np.int64)
+    values = noise[cover]
+    if values.size:
+        values -= values.min()
+        counts = np.bincount(values)
+        twice_rank = 2 * np.cumsum(counts) - counts
+        spread[cover] = ((twice_rank - values.size) * _LEVELS // values.size)[values]
+    return spread
