@@ -3,6 +3,7 @@
 ::
 
     MedLockerError
+    ├── UsageError                  an option or an argument is unusable       exit 2
     ├── SourceError                 an instance that cannot be locked          exit 4
     │   ├── NotDicomError               not a DICOM file                           C000
     │   ├── TruncatedError              ends before its data does                  C000
@@ -59,6 +60,12 @@ class MedLockerError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class UsageError(MedLockerError):
+    """An option or an argument of a command is unusable."""
+
+    exit_code = 2
 
 
 class SourceError(MedLockerError):

@@ -1,0 +1,243 @@
+"""A MONAI bundle on disk, read without running anything it says.
+
+Layout (MONAI bundle specification): ``configs/metadata.json``,
+``configs/inference.json``, ``models/model.pt``, ``docs/``. What MedLocker
+needs beyond MONAI's own fields stands under ``medlocker`` in the metadata:
+``kind``, ``labels``, ``input_size`` and ``weights_sha256``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from medlocker_dicom.errors import BundleDigestError, BundleFormatError, BundleMissingError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Kind = Literal["dr-classifier", "lesion-segmenter"]
+KINDS: tuple[Kind, ...] = ("dr-classifier", "lesion-segmenter")
+#: Modules whose classes and functions a bundle may name as its network.
+ALLOWED_NETWORKS = ("medlocker_dicom.bundles.networks.", "monai.networks.nets.")
+MAX_CONFIG_BYTES = 1 << 20
+MAX_WEIGHT_BYTES = 2 << 30
+#: Folder of the bundles that come with the source tree.
+SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundles"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a bundle says about itself, checked.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    name
+        The folder's name.
+    kind
+        ``dr-classifier`` or ``lesion-segmenter``.
+    labels
+        Output channels in order.
+    input_size
+        px: side of a classifier's input; retina diameter that a segmenter expects.
+    weights_sha256
+        Hex digest of ``models/model.pt``, verified.
+    network
+        ``_target_`` and its literal arguments.
+    metadata
+        The whole of ``metadata.json``.
+    """
+
+    path: Path
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    input_size: int
+    weights_sha256: str
+    network: dict[str, Any]
+    metadata: dict[str, Any]
+
+    @property
+    def weights_file(self) -> Path:
+        """The weights, half precision, a plain state dictionary."""
+        return self.path / "models" / "model.pt"
+
+
+def bundle_folders(extra: Path | None = None) -> list[Path]:
+    """List the folders that are searched for bundles, first to last.
+
+    ``extra``, then ``$MEDLOCKER_BUNDLES``, then the source tree's own.
+    """
+    named = os.environ.get("MEDLOCKER_BUNDLES")
+    folders = [extra, Path(named) if named else None, SHIPPED]
+    return [folder for folder in folders if folder is not None]
+
+
+def list_bundles(folders: list[Path]) -> list[Bundle]:
+    """Read every bundle in the folders, by name; an earlier folder wins.
+
+    Raises
+    ------
+    BundleError
+        One of them is damaged.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for config in sorted(folder.glob("*/configs/metadata.json")):
+            found.setdefault(config.parents[1].name, config.parents[1])
+    return [read_bundle(path) for _, path in sorted(found.items())]
+
+
+def find_bundle(name: str, folders: list[Path]) -> Bundle:
+    """Find a bundle by folder name, by architecture (``resnet18``) or by path.
+
+    Raises
+    ------
+    BundleMissingError
+        There is none of that name.
+    BundleError
+        It is damaged.
+    """
+    if os.sep in name:
+        return read_bundle(Path(name))
+    for folder in folders:
+        for candidate in (name, f"dr_classifier_{name}"):
+            if (folder / candidate / "configs" / "metadata.json").is_file():
+                return read_bundle(folder / candidate)
+    known = ", ".join(sorted(p.parents[1].name for f in folders for p in f.glob("*/configs/metadata.json")))
+    raise BundleMissingError(
+        f"no bundle named {name}", f"known: {known or 'none'}; name a folder with --bundles"
+    )
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle's configuration and the digest of its weights.
+
+    Raises
+    ------
+    BundleMissingError
+        The folder or its weights are not there.
+    BundleFormatError
+        A configuration is damaged or asks for more than literals.
+    BundleDigestError
+        The weights differ from the digest in the metadata.
+    """
+    metadata = _read_json(path / "configs" / "metadata.json")
+    inference = _read_json(path / "configs" / "inference.json")
+    ours = metadata.get("medlocker")
+    if not isinstance(ours, dict):
+        raise BundleFormatError(
+            f"{path}: metadata.json has no medlocker section",
+            "see monai_bundles/README.md for what it must hold",
+        )
+    kind, labels, size = ours.get("kind"), ours.get("labels"), ours.get("input_size")
+    digest = ours.get("weights_sha256")
+    if kind not in KINDS:
+        raise BundleFormatError(f"{path}: kind {kind!r} is not one of {', '.join(KINDS)}")
+    if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
+        raise BundleFormatError(f"{path}: labels must be a list of names")
+    if not isinstance(size, int) or not 32 <= size <= 4096:  # noqa: PLR2004  px
+        raise BundleFormatError(f"{path}: input_size {size!r} is not between 32 and 4096 px")
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise BundleFormatError(f"{path}: weights_sha256 is not 64 hexadecimal digits")
+    bundle = Bundle(
+        path, path.name, kind, tuple(labels), size, digest, _network(path, inference), metadata
+    )
+    _check_weights(bundle)
+    return bundle
+
+
+def build_network(bundle: Bundle) -> nn.Module:
+    """Build the bundle's network with its weights, in float32, ready for inference.
+
+    Raises
+    ------
+    BundleFormatError
+        The weights are unreadable, hold more than tensors, or do not fit the network.
+    """
+    arguments = {key: value for key, value in bundle.network.items() if key != "_target_"}
+    module, _, attribute = str(bundle.network["_target_"]).rpartition(".")
+    try:
+        network: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
+        state = torch.load(bundle.weights_file, map_location="cpu", weights_only=True)
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except (
+        AttributeError,
+        EOFError,
+        ImportError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BundleFormatError(
+            f"{bundle.path}: the weights do not load into the network: {reason}",
+            "restore the bundle from its source",
+        ) from error
+    return network.eval()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise BundleFormatError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise BundleMissingError(f"{path}: no such file", "is this folder a MONAI bundle?") from error
+    except (OSError, ValueError) as error:
+        raise BundleFormatError(f"{path}: not readable as JSON") from error
+    if not isinstance(value, dict):
+        raise BundleFormatError(f"{path}: not a JSON object")
+    return value
+
+
+def _network(path: Path, inference: dict[str, Any]) -> dict[str, Any]:
+    network = inference.get("network_def")
+    if not isinstance(network, dict) or not isinstance(network.get("_target_"), str):
+        raise BundleFormatError(f"{path}: inference.json has no network_def with a _target_")
+    target = network["_target_"]
+    if not target.startswith(ALLOWED_NETWORKS):
+        raise BundleFormatError(
+            f"{path}: network {target} is not allowed",
+            f"it must lie under {' or '.join(ALLOWED_NETWORKS)}",
+        )
+    if _has_expression(network):
+        raise BundleFormatError(f"{path}: network_def holds a $ or @ expression", "use literals")
+    return network
+
+
+def _has_expression(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.startswith(("$", "@", "%"))
+    if isinstance(value, dict):
+        return any(_has_expression(v) or (k.startswith("_") and k != "_target_") for k, v in value.items())
+    return isinstance(value, list) and any(map(_has_expression, value))
+
+
+def _check_weights(bundle: Bundle) -> None:
+    path = bundle.weights_file
+    try:
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise BundleFormatError(f"{path}: larger than {MAX_WEIGHT_BYTES} bytes")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleMissingError(f"{path}: no weights", "restore the bundle from its source") from error
+    if digest != bundle.weights_sha256:
+        raise BundleDigestError(
+            f"{path}: SHA-256 is {digest}, the metadata names {bundle.weights_sha256}",
+            "restore the bundle from its source",
+        )

@@ -1,0 +1,177 @@
+"""Classifier, ensemble and segmenter: photographs in, probabilities out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
+from medlocker_dicom.errors import BundleFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.bundles.bundle import Bundle
+    from medlocker_dicom.bundles.engine import Engine
+
+DISC = "OD"
+WINDOW = 512
+STRIDE = 384
+
+
+class Classifier:
+    """A DR classifier.
+
+    Parameters
+    ----------
+    bundle
+        Of kind ``dr-classifier``.
+    engine
+        Runs its network.
+
+    Raises
+    ------
+    BundleFormatError
+        The bundle is of another kind.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        if bundle.kind != "dr-classifier":
+            raise BundleFormatError(f"{bundle.path}: a {bundle.kind}, not a dr-classifier")
+        self.bundle = bundle
+        self.size = bundle.input_size
+        self._engine = engine
+
+    def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Grade retina crops.
+
+        Parameters
+        ----------
+        crops
+            uint8 (B, S, S, 3) RGB; resampled where S is not the model's size.
+
+        Returns
+        -------
+        ndarray
+            float64 (B, classes), rows sum to one.
+        """
+        sized = (self.size, self.size)
+        fitting = crops if crops.shape[1:3] == sized else np.stack([resample(c, sized) for c in crops])
+        logits = self._engine(normalise(fitting)).astype(np.float64)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+        return result
+
+    def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Grade a whole photograph uint8 (H, W, 3); float64 (classes,)."""
+        probability: NDArray[np.float64] = self.probabilities(crop_to_retina(rgb, self.size)[None])[0]
+        return probability
+
+
+class Ensemble:
+    """Several classifiers with weights beta (eq. 8).
+
+    Parameters
+    ----------
+    classifiers
+        At least one; all with the same labels.
+    weights
+        beta, as many; equal by default.
+    """
+
+    def __init__(self, classifiers: Sequence[Classifier], weights: Sequence[float] | None = None) -> None:
+        labels = {c.bundle.labels for c in classifiers}
+        if len(labels) != 1:
+            names = ", ".join(c.bundle.name for c in classifiers)
+            raise BundleFormatError(f"classifiers with different labels cannot vote together: {names}")
+        self.classifiers = tuple(classifiers)
+        self.labels = labels.pop()
+        self.size = max(c.size for c in classifiers)
+        beta = np.asarray(weights if weights is not None else np.ones(len(classifiers)), np.float64)
+        self.weights: NDArray[np.float64] = beta / beta.sum()
+
+    def each(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Probabilities of every model, float64 (k, B, classes), of crops uint8 (B, S, S, 3)."""
+        return np.stack([c.probabilities(crops) for c in self.classifiers])
+
+    def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Weighted mean of the models' probabilities (eq. 8), float64 (B, classes)."""
+        mean: NDArray[np.float64] = np.tensordot(self.weights, self.each(crops), 1)
+        return mean
+
+    def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""
+        return np.stack([c.photograph(rgb) for c in self.classifiers])
+
+
+class Segmenter:
+    """The lesion segmenter.
+
+    Parameters
+    ----------
+    bundle
+        Of kind ``lesion-segmenter``.
+    engine
+        Runs its network.
+    threshold
+        Probability from which a px counts as lesion.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, threshold: float = 0.5) -> None:
+        if bundle.kind != "lesion-segmenter":
+            raise BundleFormatError(f"{bundle.path}: a {bundle.kind}, not a lesion-segmenter")
+        self.bundle = bundle
+        self.threshold = threshold
+        self._engine = engine
+        self._lesions = [n for n, label in enumerate(bundle.labels) if label != DISC]
+
+    def lesions(self, rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Mark the lesions of a photograph (WSM step 1).
+
+        Parameters
+        ----------
+        rgb
+            uint8 (H, W, 3).
+
+        Returns
+        -------
+        ndarray
+            bool (H, W): any lesion; the optic disc is none.
+        """
+        image, _ = retina_at(rgb, self.bundle.input_size, None)
+        found = (self.scores(image)[self._lesions].max(0) >= self.threshold).astype(np.uint8)
+        size = (rgb.shape[1], rgb.shape[0])
+        full: NDArray[np.bool_] = cv2.resize(found, size, interpolation=cv2.INTER_NEAREST) > 0
+        return full
+
+    def scores(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities float32 (labels, H, W) of an image uint8 (H, W, 3) at the model's scale.
+
+        Overlapping windows; each px takes the mean over the windows that hold it.
+        """
+        height, width = image.shape[:2]
+        rows, columns = _starts(height), _starts(width)
+        padded = np.zeros((max(height, WINDOW), max(width, WINDOW), 3), np.uint8)
+        padded[:height, :width] = image
+        total = np.zeros((len(self.bundle.labels), *padded.shape[:2]), np.float32)
+        seen = np.zeros(padded.shape[:2], np.float32)
+        for top in rows:
+            for left in columns:
+                window = np.s_[top : top + WINDOW, left : left + WINDOW]
+                if not padded[window].any():
+                    seen[window] += 1
+                    continue
+                logits = self._engine(normalise(padded[window][None]))[0]
+                total[:, *window] += 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+                seen[window] += 1
+        return (total / seen)[:, :height, :width]
+
+
+def _starts(length: int) -> list[int]:
+    if length <= WINDOW:
+        return [0]
+    return [*range(0, length - WINDOW, STRIDE), length - WINDOW]

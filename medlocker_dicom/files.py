@@ -1,0 +1,92 @@
+"""Files that are whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from medlocker_dicom.errors import DestinationError, DiskFullError, OutputError
+
+PART = ".part"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file in one step: data, fsync, rename, fsync of the folder.
+
+    Parameters
+    ----------
+    path
+        Replaced if it exists; its folder is made if it does not.
+    data
+        The whole content.
+
+    Raises
+    ------
+    DiskFullError
+        No space is left; nothing remains of the attempt.
+    DestinationError
+        The folder cannot be written.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
+        part = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        raise output_error(path, error) from error
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line to a file and see it onto the disk.
+
+    Raises
+    ------
+    OutputError
+        As for `write_file`; a half-written line is for the reader to drop.
+    """
+    try:
+        with path.open("ab") as stream:
+            stream.write(line + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """Name a failed write for the user."""
+    if error.errno in _FULL:
+        return DiskFullError(
+            f"{path}: no space left", "free some and start again: what is done stays done"
+        )
+    return DestinationError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,113 @@
+"""A run's memory: one line for each item that is done, durable before the next one starts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from medlocker_dicom.errors import DestinationError
+from medlocker_dicom.files import append_line, output_error, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAME = ".medlocker-journal"
+#: Longest line that is read back: a thumbnail and a few grants take a hundredth of it.
+MAX_LINE = 16 << 20
+
+
+class Journal:
+    """Lines of JSON in the destination folder; the first says what run it is.
+
+    Parameters
+    ----------
+    folder
+        The destination.
+    entries
+        What earlier runs have done.
+    """
+
+    def __init__(self, folder: Path, entries: list[dict[str, Any]]) -> None:
+        self._path = folder / NAME
+        self.entries = entries
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append an entry and see it onto the disk.
+
+        Raises
+        ------
+        OutputError
+            The destination is full or gone.
+        """
+        append_line(self._path, json.dumps(entry, sort_keys=True).encode())
+        self.entries.append(entry)
+
+
+@contextmanager
+def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
+    """Open the journal of a destination for one process at a time.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there. With files in it, it must hold a journal.
+    run
+        What identifies the run: the same values go on where it was.
+
+    Raises
+    ------
+    DestinationError
+        The folder holds other files or another run, cannot be written, or another process is
+        writing to it.
+    """
+    path = folder / NAME
+    header = json.dumps(run, sort_keys=True).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            if any(folder.iterdir()):
+                raise DestinationError(
+                    f"{folder}: not empty", "choose a new folder, or one that an earlier run began"
+                )
+            write_file(path, header + b"\n")
+        with path.open("r+b") as stream:
+            _claim(folder, stream.fileno())
+            lines, whole = _whole_lines(stream.read(), folder)
+            stream.truncate(whole)
+            if not lines or lines[0] != json.loads(header):
+                raise DestinationError(
+                    f"{folder}: holds a run with other options, models or recipients",
+                    "choose a new folder, or repeat the command that began it",
+                )
+            yield Journal(folder, lines[1:])
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _claim(folder: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DestinationError(
+            f"{folder}: another process is writing to it", "wait for it to end"
+        ) from error
+
+
+def _whole_lines(data: bytes, folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """Parse the lines that were written to their end; the rest was cut off by a crash."""
+    whole = data.rfind(b"\n") + 1
+    lines = []
+    for line in data[:whole].splitlines():
+        try:
+            value = json.loads(line) if len(line) <= MAX_LINE else None
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DestinationError(
+                f"{folder / NAME}: damaged", "choose a new folder and start over"
+            )
+        lines.append(value)
+    return lines, whole

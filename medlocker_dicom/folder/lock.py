@@ -1,0 +1,264 @@
+"""Lock a folder of instances."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from medlocker_dicom.dicom.capture import to_bytes
+from medlocker_dicom.dicom.fundus import read_fundus
+from medlocker_dicom.dicom.reading import naming
+from medlocker_dicom.errors import (
+    DuplicateInstanceError,
+    MedLockerError,
+    OutputError,
+    UsageError,
+)
+from medlocker_dicom.files import write_file
+from medlocker_dicom.folder.journal import open_journal
+from medlocker_dicom.folder.listing import check_apart, folder_of, list_files
+from medlocker_dicom.folder.report import render_report
+from medlocker_dicom.keyfile import dump_grant, dump_keyfile, load_grant, sign_keyfile
+from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from medlocker_dicom.folder.journal import Journal
+    from medlocker_dicom.keyfile import PublicIdentity
+
+THUMBNAIL = 360  # px, longer side
+
+
+@dataclass(frozen=True)
+class Item:
+    """What became of one file.
+
+    Attributes
+    ----------
+    path
+        Relative to the source.
+    number, total
+        Its place among all files.
+    state
+        ``locked``, ``already`` (by an earlier run) or ``failed``.
+    error
+        Why it failed.
+    entry
+        Its journal entry where it is locked.
+    """
+
+    path: Path
+    number: int
+    total: int
+    state: str
+    error: MedLockerError | None = None
+    entry: dict[str, Any] | None = None
+
+
+def lock_folder(  # noqa: PLR0913  what to lock, where to, how, for whom, and how truth is known
+    source: Path,
+    destination: Path,
+    locker: Locker,
+    names: Sequence[str],
+    *,
+    labels: dict[str, int] | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Item]:
+    """Lock every instance of a folder; go on where an earlier run with the same choices stopped.
+
+    One bad file does not stop the others. The key files, ``lock.json`` and ``report.html`` are
+    written when the last file is done.
+
+    Parameters
+    ----------
+    source
+        A folder, or one file.
+    destination
+        A folder outside of it: new, empty, or begun by the same command.
+    locker
+        How, and for whom.
+    names
+        Name of each of the locker's recipients: their key files are called so.
+    labels
+        True grades by relative path, file name or SOP Instance UID.
+    clock
+        Gives the time with a time zone.
+
+    Yields
+    ------
+    Item
+        For each file, as it is done.
+
+    Raises
+    ------
+    DestinationError, DiskFullError
+        The destination is unusable; what is done stays done.
+    UsageError
+        There is nothing to lock.
+    """
+    check_apart(source, destination)
+    files = list_files(source)
+    failed: list[dict[str, str]] = []
+    with open_journal(destination, _run(locker, names)) as journal:
+        done = {entry["path"]: entry for entry in journal.entries}
+        owners = {e["record"]["source_sop_instance_uid"]: e["path"] for e in journal.entries}
+        for number, path in enumerate(files, 1):
+            if str(path) in done and (destination / path).is_file():
+                yield Item(path, number, len(files), "already", entry=done[str(path)])
+                continue
+            try:
+                entry = _lock_file(
+                    folder_of(source), path, destination, locker, labels or {}, owners, clock
+                )
+            except OutputError:
+                raise
+            except MedLockerError as error:
+                failed.append({"path": str(path), "error": str(error), "hint": error.hint})
+                yield Item(path, number, len(files), "failed", error=error)
+                continue
+            journal.add(entry)
+            yield Item(path, number, len(files), "locked", entry=entry)
+        _finish(destination, journal, locker, names, failed)
+
+
+def _run(locker: Locker, names: Sequence[str]) -> dict[str, Any]:
+    """What makes two commands the same run."""
+    return {
+        "format": "medlocker lock journal",
+        "version": 1,
+        "policy": locker.policy.digest,
+        "models": [c.bundle.weights_sha256 for c in locker.ensemble.classifiers],
+        "logo": locker.logo.sha256.hex(),
+        "issuer": locker.issuer.public.id.hex(),
+        "recipients": {
+            n: r.id.hex() for n, r in zip(names, locker.recipients, strict=True)
+        },
+    }
+
+
+def _lock_file(  # noqa: PLR0913  one call of lock_folder's, its arguments narrowed to a file
+    folder: Path,
+    path: Path,
+    destination: Path,
+    locker: Locker,
+    labels: dict[str, int],
+    owners: dict[str, str],
+    clock: Callable[[], datetime],
+) -> dict[str, Any]:
+    fundus = read_fundus(folder / path)
+    uid = str(fundus.ds.SOPInstanceUID)
+    if owners.get(uid, str(path)) != str(path):
+        raise DuplicateInstanceError(
+            f"{folder / path}: SOP Instance UID {uid} is that of {owners[uid]}",
+            "keep one of the two; an instance is locked once",
+        )
+    label = next((labels[k] for k in (str(path), path.name, uid) if k in labels), None)
+    with naming(folder / path):
+        locked = lock(fundus, locker, now=clock(), label=label)
+    write_file(destination / path, to_bytes(locked.ds))
+    owners[uid] = str(path)
+    return {
+        "path": str(path),
+        "record": locked.record.as_json(),
+        "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
+        "thumbnail": base64.b64encode(_thumbnail(locked)).decode(),
+    }
+
+
+def _thumbnail(locked: LockedInstance) -> bytes:
+    """JPEG of the first locked frame with its lesion boxes; never of the original."""
+    frame = locked.pixels[0]
+    scale = min(1.0, THUMBNAIL / max(frame.shape[:2]))
+    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    small = np.atleast_3d(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+    if small.dtype != np.uint8:
+        small = (small.astype(np.uint32) * 255 // max(1, int(small.max()))).astype(np.uint8)
+    picture = np.ascontiguousarray(np.broadcast_to(small, (*small.shape[:2], 3))[..., ::-1])
+    for x, y, width, height in locked.record.frames[0].boxes:
+        corners = np.rint(np.array([x, y, x + width, y + height]) * scale).astype(int)
+        cv2.rectangle(picture, corners[:2].tolist(), corners[2:].tolist(), (255, 255, 255), 1)
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return data.tobytes()
+
+
+def _finish(
+    destination: Path,
+    journal: Journal,
+    locker: Locker,
+    names: Sequence[str],
+    failed: list[dict[str, str]],
+) -> None:
+    """Write key files, lock.json and the report from the journal."""
+    for column, (name, recipient) in enumerate(zip(names, locker.recipients, strict=True)):
+        grants = {
+            entry["record"]["locked_sop_instance_uid"]: load_grant(
+                base64.b64decode(entry["grants"][column])
+            )
+            for entry in journal.entries
+        }
+        keyfile = sign_keyfile(locker.issuer, recipient, grants.values())
+        write_file(destination / "keys" / f"{name}.mlkey", dump_keyfile(keyfile))
+    instances = [{"path": e["path"], **e["record"]} for e in journal.entries]
+    summary = {
+        "format": "medlocker lock record",
+        "version": 1,
+        "policy": _policy(locker),
+        "models": [
+            {"name": c.bundle.name, "sha256": c.bundle.weights_sha256}
+            for c in locker.ensemble.classifiers
+        ],
+        "labels": list(locker.ensemble.labels),
+        "instances": instances,
+        "failed": failed,
+    }
+    write_file(destination / "lock.json", json.dumps(summary, indent=1).encode() + b"\n")
+    thumbnails = {entry["path"]: entry["thumbnail"] for entry in journal.entries}
+    write_file(destination / "report.html", render_report(summary, thumbnails).encode())
+
+
+def _policy(locker: Locker) -> dict[str, Any]:
+    policy = locker.policy
+    return {
+        "mode": str(policy.mode),
+        "strategy": policy.strategy,
+        "budget": policy.budget,
+        "margin": policy.margin,
+        "sl": policy.sl,
+        "seed": policy.seed,
+        "codec": policy.codec,
+    }
+
+
+def read_labels(path: Path, classes: int) -> dict[str, int]:
+    """Read true grades: CSV with a header, the columns ``file`` (or ``uid``) and ``grade``.
+
+    Raises
+    ------
+    UsageError
+        The file is unreadable, lacks a column, or holds a grade out of range.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: not readable as CSV") from error
+    labels: dict[str, int] = {}
+    for number, row in enumerate(rows, 2):
+        key = row.get("file") or row.get("uid")
+        grade = row.get("grade") or ""
+        if not key or not grade.isdecimal() or int(grade) >= classes:
+            raise UsageError(
+                f"{path}, line {number}: needs file (or uid) and a grade from 0 to {classes - 1}",
+                "the first line names the columns, such as file,grade",
+            )
+        labels[key] = int(grade)
+    return labels

@@ -1,0 +1,1 @@
+"""The main path: source instance to locked instance, and back."""

@@ -1,0 +1,123 @@
+"""The search's canvas: candidates composed at the size that the models see.
+
+The exact blend runs on the full image; composing hundreds of candidates there
+would cost most of the search. Instead the logo's opacity and its premultiplied
+colour are averaged down once to the canvas, where a candidate is one multiply
+and add. What a search finds here is verified on the full image afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from medlocker_dicom.bundles.preprocess import Crop, cut, resample
+from medlocker_dicom.watermark.alpha import alpha_map
+from medlocker_dicom.watermark.placement import ALPHA_MAX, ALPHA_MIN, Placement
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.watermark.logo import Logo
+
+#: Opacities at which the logo is averaged down; between them planes are interpolated.
+KNOTS = np.linspace(ALPHA_MIN, ALPHA_MAX, 6).round().astype(int)
+
+
+class Canvas:
+    """An image and a logo at the models' scale.
+
+    Parameters
+    ----------
+    display
+        uint8 (H, W, 3): the whole photograph.
+    crop
+        The retina's window in it.
+    size
+        Side of the canvas in px.
+    logo
+        Scaled to the photograph.
+    seed
+        Of the dither.
+    """
+
+    def __init__(  # noqa: PLR0913  two images, a window, a size and a secret
+        self, display: NDArray[np.uint8], crop: Crop, size: int, logo: Logo, seed: bytes
+    ) -> None:
+        self.size = size
+        self._crop = crop
+        self._scale = crop.side / size
+        self._base = resample(cut(display, crop), (size, size)).astype(np.float32)
+        width = min(size, max(1, round(logo.width / self._scale)))
+        height = min(size, max(1, round(logo.height / self._scale)))
+        self.logo_size = (width, height)
+        colour = logo.rgba[..., :3].astype(np.float32)
+        planes = []
+        for alpha in KNOTS:
+            opacity = alpha_map(logo.alpha, int(alpha), seed).astype(np.float32)[..., None] / 255
+            both = np.concatenate([opacity * colour, opacity], axis=2)
+            planes.append(cv2.resize(both, self.logo_size, interpolation=cv2.INTER_AREA))
+        self._planes: NDArray[np.float32] = np.stack(planes).astype(np.float32)
+
+    def allowed(self, feasible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Bring a map of allowed positions to the canvas.
+
+        Parameters
+        ----------
+        feasible
+            bool (H - h + 1, W - w + 1) of the photograph.
+
+        Returns
+        -------
+        ndarray
+            bool (size - h' + 1, size - w' + 1): exactly the canvas positions whose
+            placement on the photograph is allowed.
+        """
+        rows = self._full(np.arange(self.size - self.logo_size[1] + 1), self._crop.y)
+        columns = self._full(np.arange(self.size - self.logo_size[0] + 1), self._crop.x)
+        height, width = feasible.shape
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+        picked = feasible[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))]
+        result: NDArray[np.bool_] = picked & inside
+        return result
+
+    def placement(self, alpha: int, x: int, y: int) -> Placement:
+        """Bring a canvas position to the photograph."""
+        there = (int(self._full(np.array(x), self._crop.x)), int(self._full(np.array(y), self._crop.y)))
+        return Placement(*there, alpha)
+
+    def compose(self, genes: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Compose candidates.
+
+        Parameters
+        ----------
+        genes
+            int (n, 3): alpha, x, y on the canvas.
+
+        Returns
+        -------
+        ndarray
+            uint8 (n, size, size, 3).
+        """
+        width, height = self.logo_size
+        base = np.rint(self._base).astype(np.uint8)
+        composed = np.repeat(base[None], len(genes), axis=0)
+        for image, (alpha, x, y) in zip(composed, genes.tolist(), strict=True):
+            plane = self._plane(alpha)
+            under = self._base[y : y + height, x : x + width]
+            mixed = under * (1 - plane[..., 3:]) + plane[..., :3]
+            image[y : y + height, x : x + width] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        return composed
+
+    def _plane(self, alpha: int) -> NDArray[np.float32]:
+        upper = int(np.clip(np.searchsorted(KNOTS, alpha), 1, len(KNOTS) - 1))
+        low, high = KNOTS[upper - 1], KNOTS[upper]
+        share = np.float32((alpha - low) / (high - low))
+        plane: NDArray[np.float32] = (1 - share) * self._planes[upper - 1] + share * self._planes[upper]
+        return plane
+
+    def _full(self, position: NDArray[np.int64], start: int) -> NDArray[np.int64]:
+        result: NDArray[np.int64] = start + np.rint(position * self._scale).astype(np.int64)
+        return result

@@ -1,0 +1,58 @@
+"""How instances are to be locked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from medlocker_dicom.lesions.positions import Mode
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the owner chose; two runs with equal policies give equal placements.
+
+    Attributes
+    ----------
+    mode
+        Where the logo may lie (WSM).
+    strategy
+        Name in `medlocker_dicom.search.STRATEGIES`.
+    budget
+        Distinct candidates that a search may look at, for each frame.
+    margin
+        By how much the ensemble's wrong class must lead (0 to 1) for the search to stop
+        before the budget; 0 stops at the first flip, as the paper does.
+    sl
+        Logo size: the image's width over the logo's (eq. 2).
+    smallest_sl
+        How far the logo may shrink where no position is feasible.
+    seed
+        Of the search.
+    batch_size
+        Candidates computed together; changes no result.
+    codec
+        Of the locked pixels: ``uncompressed``, ``rle``, ``jpegls`` or ``j2k``.
+    """
+
+    mode: Mode = Mode.AVOID
+    strategy: str = "paper"
+    budget: int = 650
+    margin: float = 0.1
+    sl: float = 4.0
+    smallest_sl: float = 8.0
+    seed: int = 0
+    batch_size: int = 8
+    codec: str = "uncompressed"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what changes a placement, hexadecimal."""
+        fields = {key: value for key, value in asdict(self).items() if key != "batch_size"}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def sizes(self) -> list[float]:
+        """Scaling factors to try, largest logo first."""
+        steps = [self.sl * factor for factor in (1.0, 1.25, 1.5, 2.0)]
+        return [self.sl, *(step for step in steps[1:] if step <= self.smallest_sl)]

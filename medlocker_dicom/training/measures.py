@@ -1,0 +1,81 @@
+"""Figures of merit, as the field reports them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    cohen_kappa_score,
+    roc_auc_score,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REFERABLE = 2
+
+
+def grading_figures(
+    probabilities: NDArray[np.float32], grades: NDArray[np.int64]
+) -> dict[str, float]:
+    """Measure a grader.
+
+    Parameters
+    ----------
+    probabilities
+        float (n, 5), rows sum to one.
+    grades
+        int (n,), 0 to 4.
+
+    Returns
+    -------
+    dict
+        ``n``; ``accuracy`` of the argmax; ``kappa``, quadratic weighted; ``auc_any``
+        (grade >= 1) and ``auc_referable`` (grade >= 2), area under the ROC curve; NaN where
+        one class is absent.
+    """
+    chosen = probabilities.argmax(1)
+    figures = {
+        "n": float(len(grades)),
+        "accuracy": float(accuracy_score(grades, chosen)),
+        "kappa": float(
+            cohen_kappa_score(grades, chosen, weights="quadratic", labels=list(range(5)))
+        ),
+    }
+    for name, least in (("auc_any", 1), ("auc_referable", REFERABLE)):
+        truth = grades >= least
+        score = probabilities[:, least:].sum(1)
+        both = 0 < truth.sum() < len(truth)
+        figures[name] = float(roc_auc_score(truth, score)) if both else float("nan")
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def segmentation_figures(
+    probabilities: NDArray[np.float32], truth: NDArray[np.bool_], threshold: float
+) -> dict[str, float]:
+    """Measure one lesion over all px of all images at once.
+
+    Parameters
+    ----------
+    probabilities
+        float (n,) px, 0 to 1.
+    truth
+        bool (n,) px.
+    threshold
+        Probability from which a px counts as lesion.
+
+    Returns
+    -------
+    dict
+        ``dice`` at the threshold and ``aupr``, area under the precision-recall curve.
+    """
+    marked = probabilities >= threshold
+    both = 2 * float((marked & truth).sum())
+    either = float(marked.sum() + truth.sum())
+    return {
+        "dice": round(both / either, 4) if either else float("nan"),
+        "aupr": round(float(average_precision_score(truth, probabilities)), 4),
+    }
