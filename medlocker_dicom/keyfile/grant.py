@@ -101,6 +101,17 @@ class Grant:
             self.sealed,
         )
 
+    def verify(self, issuer_public_key: bytes) -> None:
+        """Check the signature.
+
+        Raises
+        ------
+        SignatureError
+            Not signed by this issuer.
+        """
+        message = self.message(issuer_public_key)
+        check_signature(issuer_public_key, message, self.signature, f"grant for {self.locked_uid}")
+
     @property
     def info(self) -> bytes:
         """What the DEK is sealed with beside the recipient's key (RFC 9180 section 8.1)."""
@@ -174,7 +185,7 @@ def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at
     try:
         sealed = kem.seal(recipient.kem, recipient.hpke_key, dek, draft.info)
     except ValueError:
-        raise IdentityError(f"cannot seal to the public key of {recipient!r}") from None
+        raise IdentityError(f"cannot seal to the public key {recipient.fingerprint}") from None
     return _signed(draft, sealed, issuer)
 
 
@@ -220,7 +231,7 @@ def open_grant(
     GrantExpiredError
         Signed and matching, but its time is over.
     """
-    check_signature(issuer_public_key, grant.message(issuer_public_key), grant.signature, grant)
+    grant.verify(issuer_public_key)
     _check_addressee(grant, binding, identity)
     if grant.expires is not None and now >= grant.expires:
         raise GrantExpiredError(

@@ -69,6 +69,15 @@ class KeyFile:
             if one.locked_uid >= other.locked_uid:
                 raise KeyFileError(f"grant for {other.locked_uid} is there twice or out of order")
 
+    @property
+    def message(self) -> bytes:
+        """The bytes that the issuer signs: all fields, each grant by its digest."""
+        key = self.issuer.verify_key
+        digests = (
+            hashlib.sha256(grant.message(key) + grant.signature).digest() for grant in self.grants
+        )
+        return encode("medlocker/keyfile/v1", self.issuer.line, self.recipient, *digests)
+
     def grant_for(self, locked_uid: str) -> Grant:
         """Give the grant for a locked object.
 
@@ -116,11 +125,10 @@ def sign_keyfile(issuer: Identity, recipient: PublicIdentity, grants: Iterable[G
         A grant that this issuer did not sign.
     """
     ordered = tuple(sorted(grants, key=attrgetter("locked_uid")))
-    key = issuer.public.verify_key
     for grant in ordered:
-        check_signature(key, grant.message(key), grant.signature, grant)
+        grant.verify(issuer.public.verify_key)
     unsigned = KeyFile(issuer.public, recipient.id, ordered, bytes(SIGNATURE_BYTES))
-    return KeyFile(issuer.public, recipient.id, ordered, issuer.sign(_message(unsigned)))
+    return KeyFile(issuer.public, recipient.id, ordered, issuer.sign(unsigned.message))
 
 
 def dump_keyfile(keyfile: KeyFile) -> bytes:
@@ -152,7 +160,8 @@ def load_keyfile(data: bytes) -> KeyFile:
         Not signed by the issuer that it names.
     """
     keyfile = parse_keyfile(data)
-    check_signature(keyfile.issuer.verify_key, _message(keyfile), keyfile.signature, keyfile)
+    what = f"key file with {len(keyfile.grants)} grants"
+    check_signature(keyfile.issuer.verify_key, keyfile.message, keyfile.signature, what)
     return keyfile
 
 
@@ -186,11 +195,3 @@ def parse_keyfile(data: bytes) -> KeyFile:
     if dump_keyfile(keyfile) != data:
         raise KeyFileError("key file is not canonical JSON", "ask the issuer for it again")
     return keyfile
-
-
-def _message(keyfile: KeyFile) -> bytes:
-    key = keyfile.issuer.verify_key
-    digests = (
-        hashlib.sha256(grant.message(key) + grant.signature).digest() for grant in keyfile.grants
-    )
-    return encode("medlocker/keyfile/v1", keyfile.issuer.line, keyfile.recipient, *digests)

@@ -10,10 +10,17 @@ from medlocker_dicom.errors import SignatureError
 SIGNATURE_BYTES: Final = 64
 
 
-def check_signature(
-    issuer_public_key: bytes, message: bytes, signature: bytes, what: object
-) -> None:
-    """Verify an Ed25519 signature.
+def check_signature(issuer_public_key: bytes, message: bytes, signature: bytes, what: str) -> None:
+    """Verify an Ed25519 signature (RFC 8032).
+
+    Parameters
+    ----------
+    issuer_public_key
+        32 bytes.
+    message, signature
+        What was signed, and 64 bytes.
+    what
+        The signed thing, for the message of the error.
 
     Raises
     ------
@@ -24,6 +31,6 @@ def check_signature(
         Ed25519PublicKey.from_public_bytes(issuer_public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise SignatureError(
-            f"{what!r} is not signed by the issuer",
+            f"{what} is not signed by the issuer",
             "it was changed, or comes from someone else; ask the issuer for it again",
         ) from None

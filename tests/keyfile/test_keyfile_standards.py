@@ -1,6 +1,7 @@
 """The library and our use of it, against published vectors and a second reading."""
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from hpke_reference import decapsulate_xwing, open_x25519, open_xwing, seal_x25519
-from keyfile_factories import BINDING, DEK, ISSUER, NOW, make_grant, make_identity
+from keyfile_factories import BINDING, DEK, ISSUER, LATER, NOW, make_grant, make_identity
 
 from medlocker_dicom.keyfile import Kem, kem, open_grant
 
@@ -92,3 +93,50 @@ def test_default_grant_opens_through_public_api() -> None:
         grant = make_grant(recipient)
         key = ISSUER.public.verify_key
         assert open_grant(grant, BINDING, recipient, key, NOW) == DEK
+
+
+def part(letter: bytes, content: bytes) -> bytes:
+    """One part of the injective encoding, as keys/README.md describes it."""
+    return letter + len(content).to_bytes(8, "big") + content
+
+
+def test_binding_digest_is_what_the_specification_says() -> None:
+    """The digest of a binding, put together by hand."""
+    numbers = {name: getattr(BINDING, name).to_bytes(8, "big") for name in ("rows", "columns")}
+    encoded = (
+        part(b"s", b"medlocker/binding/v1"),
+        part(b"i", bytes(7) + b"\1"),
+        part(b"s", BINDING.study_uid.encode()),
+        part(b"s", BINDING.series_uid.encode()),
+        part(b"s", BINDING.sop_class_uid.encode()),
+        part(b"s", BINDING.locked_uid.encode()),
+        part(b"s", BINDING.source_uid.encode()),
+        part(b"i", numbers["rows"]),
+        part(b"i", numbers["columns"]),
+        part(b"i", bytes(7) + b"\1"),
+        part(b"s", b"RGB"),
+        part(b"b", BINDING.pixel_sha256),
+        part(b"b", BINDING.issuer),
+    )
+    assert BINDING.digest == hashlib.sha256(b"".join(encoded)).digest()
+
+
+def test_derived_bytes_are_what_the_specification_says() -> None:
+    """Derived bytes, put together by hand: HMAC-SHA256 under the site secret."""
+    identity = make_identity("recipient")
+    encoded = (
+        part(b"s", b"medlocker/derive/v1"),
+        part(b"s", b"uid"),
+        part(b"s", b"1.2.3"),
+        part(b"b", b"\0"),
+    )
+    expected = hmac.digest(identity.site_secret, b"".join(encoded), "sha256")
+    assert identity.derive("uid", "1.2.3", b"\0") == expected
+
+
+def test_expiry_is_signed_as_seconds_or_nothing() -> None:
+    """No expiry and an expiry at any time are told apart in what is signed."""
+    key = ISSUER.public.verify_key
+    assert part(b"n", b"") in make_grant(expires=None).message(key)
+    seconds = int(LATER.timestamp()).to_bytes(8, "big")
+    assert part(b"i", seconds) in make_grant(expires=LATER).message(key)
