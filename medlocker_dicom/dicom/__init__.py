@@ -1,1 +1,1 @@
-"""Instances to pixels and back: the only place that knows DICOM."""
+"""DICOM instances in and out: pixels and attributes, never networks or models."""

@@ -1,0 +1,166 @@
+"""Headers of compressed frames, read before a decoder sees them.
+
+Decoders allocate what the codestream asks for, and libjpeg fills up a stream
+that ends early without a word. So the codestream's own idea of its size must
+be the data set's, and it must be whole as far as its markers tell.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from medlocker_dicom.dicom.layout import Layout
+from medlocker_dicom.dicom.syntaxes import Codec
+from medlocker_dicom.errors import PixelLayoutError, TransferSyntaxError, TruncatedError
+
+_END = b"\xff\xd9"  # EOI and EOC alike
+_SOI, _SOC_SIZ = b"\xff\xd8", b"\xff\x4f\xff\x51"
+_SOS = 0xDA
+# SOF markers: sequential, progressive, lossless Huffman; JPEG-LS
+_SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+_SOF_LS = 0xF7
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_RGB_IDS = (b"RGB", b"rgb")
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """What a codestream's header says of it.
+
+    Attributes
+    ----------
+    rows, columns, samples, precision
+        As coded; precision in bits.
+    says_rgb, says_ybr
+        Whether markers name the colour space (component letters, JFIF).
+    least
+        Fewest bytes that its entropy-coded data can have.
+    baseline
+        Whether it is sequential JPEG with 8 bits (SOF0).
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    precision: int
+    says_rgb: bool = False
+    says_ybr: bool = False
+    least: int = 0
+    baseline: bool = False
+
+
+def inspect(frame: bytes, codec: Codec, layout: Layout) -> Codestream:
+    """Read a frame's header and hold it against the data set.
+
+    Parameters
+    ----------
+    frame
+        One encapsulated frame, padding included.
+    codec
+        JPEG, JPEG-LS or JPEG 2000; RLE has no such header.
+    layout
+        What the data set says.
+
+    Raises
+    ------
+    TruncatedError
+        If the frame ends before its codestream does.
+    PixelLayoutError
+        If rows, columns, samples or precision are not the data set's.
+    TransferSyntaxError
+        If it is no codestream of that kind.
+    """
+    found = read_header(frame, codec)
+    whole = frame.rstrip(b"\0\xff")  # both are used to pad to an even length
+    if not whole.endswith(_END):
+        raise TruncatedError(f"a {codec.value} frame ends before its end marker")
+    if (found.rows, found.columns, found.samples) != (layout.rows, layout.columns, layout.samples):
+        raise PixelLayoutError(
+            f"a {codec.value} frame is {found.rows} x {found.columns} x {found.samples}, "
+            f"the data set says {layout.rows} x {layout.columns} x {layout.samples}"
+        )
+    if not 1 <= found.precision <= layout.allocated:
+        raise PixelLayoutError(
+            f"a {codec.value} frame has {found.precision} bits, {layout.allocated} are allocated"
+        )
+    if len(whole) < found.least:
+        raise TruncatedError(
+            f"a {codec.value} frame has {len(whole)} bytes, too few for its "
+            f"{found.rows} x {found.columns} pixels"
+        )
+    return found
+
+
+def read_header(frame: bytes, codec: Codec) -> Codestream:
+    """Read a frame's header alone; raises as `inspect`."""
+    try:
+        return _read_siz(frame) if codec is Codec.JPEG_2000 else _read_jpeg(frame, codec)
+    except (struct.error, IndexError):
+        raise TruncatedError(f"a {codec.value} frame ends within its header") from None
+
+
+def _read_siz(frame: bytes) -> Codestream:
+    """Read SIZ (ISO/IEC 15444-1 A.5.1), after a JP2 box header if there is one."""
+    start = frame.find(_SOC_SIZ, 0, 4096)
+    if start < 0:
+        raise TransferSyntaxError("a frame is no JPEG 2000 codestream")
+    columns, rows, left, top = struct.unpack_from(">4L", frame, start + 8)
+    (samples,) = struct.unpack_from(">H", frame, start + 40)
+    components = {frame[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(samples)}
+    depths = {component[0] for component in components}
+    if any(component[1:] != b"\1\1" for component in components) or len(depths) != 1:
+        raise PixelLayoutError("a JPEG 2000 frame has components of different sizes or depths")
+    depth = depths.pop()
+    if depth & 0x80:
+        raise PixelLayoutError("a JPEG 2000 frame has signed samples")
+    return Codestream(rows - top, columns - left, samples, depth + 1)
+
+
+def _read_jpeg(frame: bytes, codec: Codec) -> Codestream:
+    """Walk the markers up to SOF (ISO/IEC 10918-1 B.1, B.2; 14495-1 C.2)."""
+    if frame[:2] != _SOI:
+        raise TransferSyntaxError(f"a frame is no {codec.value} codestream")
+    offset, jfif = 2, False
+    while True:
+        while frame[offset] == 0xFF and frame[offset + 1] == 0xFF:
+            offset += 1  # fill bytes
+        marker, kind = frame[offset], frame[offset + 1]
+        if marker != 0xFF or kind in (0, _SOS):
+            raise TransferSyntaxError(f"a {codec.value} frame has no frame header")
+        if kind in _STANDALONE:
+            offset += 2
+            continue
+        (length,) = struct.unpack_from(">H", frame, offset + 2)
+        segment = frame[offset + 4 : offset + 2 + length]
+        if (kind in _SOF, kind == _SOF_LS) == (codec is Codec.JPEG, codec is Codec.JPEG_LS):
+            return _read_sof(kind, segment, ybr=jfif)
+        jfif |= 0xE0 <= kind <= 0xEF and segment.startswith(b"JFIF")
+        offset += 2 + length
+
+
+def _read_sof(kind: int, segment: bytes, *, ybr: bool) -> Codestream:
+    precision, rows, columns, samples = struct.unpack_from(">BHHB", segment)
+    specs = [segment[6 + 3 * i : 9 + 3 * i] for i in range(samples)]
+    factors = [(spec[1] >> 4, spec[1] & 15) for spec in specs]
+    return Codestream(
+        rows,
+        columns,
+        samples,
+        precision,
+        says_rgb=bytes(spec[0] for spec in specs) in _RGB_IDS,
+        says_ybr=ybr,
+        least=_fewest_bytes(kind, rows * columns, factors),
+        baseline=kind == 0xC0,
+    )
+
+
+def _fewest_bytes(kind: int, pixels: int, factors: list[tuple[int, int]]) -> int:
+    """Bound the entropy-coded data from below; a Huffman code has one bit or more.
+
+    A sequential DCT block takes two codes (DC, end of block), a lossless sample
+    one. Progressive, arithmetic and JPEG-LS data have no such bound.
+    """
+    widest = max((h for h, _ in factors), default=0) * max((v for _, v in factors), default=0)
+    if kind not in (0xC0, 0xC1, 0xC3) or not widest:
+        return 0
+    samples = sum(pixels * h * v // widest for h, v in factors)
+    return samples // 8 if kind == 0xC3 else samples // 64 * 2 // 8
