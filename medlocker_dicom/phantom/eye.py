@@ -18,7 +18,7 @@ Points = npt.NDArray[np.float64]
 """Points of the eye, float64 ``(n, 2)``, rows ``(u, v)`` in units of the field's radius."""
 
 SMALLEST_SIDE = 96  # px; below that a microaneurysm has no pixel of its own
-LARGEST_SIDE = 8192  # px
+LARGEST_SIDE = 4608  # px; the sides of a 21-megapixel camera, about 3 GB while it is drawn
 
 
 class Bit(IntFlag):
@@ -111,7 +111,7 @@ def random_eye(rng: np.random.Generator, size: tuple[int, int]) -> Eye:
     rng
         Source of every choice.
     size
-        ``(H, W)`` in pixels, each 96 to 8192.
+        ``(H, W)`` in pixels, each 96 to 4608.
 
     Raises
     ------

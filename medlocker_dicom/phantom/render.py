@@ -46,9 +46,10 @@ def phantom(
     Parameters
     ----------
     rng
-        Source of every choice; the same seed and size give the same bytes.
+        Source of every choice; the same seed and size give the same bytes
+        with the same numpy and OpenCV.
     size
-        ``(H, W)`` in pixels, each 96 to 8192.
+        ``(H, W)`` in pixels, each 96 to 4608.
     lesions
         Whether the eye has diabetic retinopathy; without, only the disc is marked.
 
