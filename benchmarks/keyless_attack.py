@@ -109,6 +109,7 @@ def colour_prior(scene: Scene) -> float:
 
 
 ATTACKS: dict[str, Callable[[Scene], float]] = {
+    "as locked": lambda scene: scene.psnr(scene.locked),
     "known logo": lambda scene: best_inverse(scene, plain),
     "+ median 5x5": lambda scene: best_inverse(scene, median),
     "+ NLM": nlm,

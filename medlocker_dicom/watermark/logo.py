@@ -18,10 +18,7 @@ _DIGEST_DOMAIN = b"medlocker logo v1\0"
 _HEADER = struct.Struct(">4sII")
 _MAGIC = b"MLL1"
 # Raw LZMA2 with a fixed dictionary: the data cannot ask for more memory than this.
-_FILTERS = [
-    {"id": lzma.FILTER_DELTA, "dist": 1},
-    {"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 23},
-]
+_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 23}]
 
 
 def size_fits(width: int, height: int) -> bool:
@@ -88,7 +85,7 @@ class Logo:
         """SHA-256 over a domain string, the size and the four planes; 32 bytes."""
         digest = hashlib.sha256(_DIGEST_DOMAIN)
         digest.update(struct.pack(">II", self.height, self.width))
-        digest.update(_planes(self.rgba))
+        digest.update(np.moveaxis(self.rgba, -1, 0).tobytes())
         return digest.digest()
 
 
@@ -103,9 +100,9 @@ def pack_logo(logo: Logo) -> bytes:
     Returns
     -------
     bytes
-        Magic, rows and columns (big-endian), then the planes in raw LZMA2.
+        Magic, rows and columns (big-endian), then the pixels in raw LZMA2.
     """
-    body = lzma.compress(_planes(logo.rgba), format=lzma.FORMAT_RAW, filters=_FILTERS)
+    body = lzma.compress(logo.rgba.tobytes(), format=lzma.FORMAT_RAW, filters=_FILTERS)
     return _HEADER.pack(_MAGIC, logo.height, logo.width) + body
 
 
@@ -135,17 +132,12 @@ def unpack_logo(data: bytes) -> Logo:
     count = 4 * height * width
     decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_FILTERS)
     try:
-        planes = decompressor.decompress(data[_HEADER.size :], max_length=count + 1)
+        pixels = decompressor.decompress(data[_HEADER.size :], max_length=count + 1)
     except lzma.LZMAError as error:
         raise PacketError("the packed logo is damaged") from error
-    if len(planes) != count or not decompressor.eof or decompressor.unused_data:
+    if len(pixels) != count or not decompressor.eof or decompressor.unused_data:
         raise PacketError(f"the packed logo does not hold {width} x {height} pixels exactly")
-    stacked = np.frombuffer(planes, np.uint8).reshape(4, height, width)
     try:
-        return Logo(np.moveaxis(stacked, 0, -1))
+        return Logo(np.frombuffer(pixels, np.uint8).reshape(height, width, 4))
     except LogoError as error:
         raise PacketError(f"the packed logo is unusable: {error}") from error
-
-
-def _planes(rgba: NDArray[np.uint8]) -> bytes:
-    return np.ascontiguousarray(np.moveaxis(rgba, -1, 0)).tobytes()

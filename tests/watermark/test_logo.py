@@ -10,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from medlocker_dicom.errors import LogoError, PacketError
 from medlocker_dicom.watermark.logo import Logo, pack_logo, unpack_logo
+from medlocker_dicom.watermark.png import default_logo
+from medlocker_dicom.watermark.scale import scale_logo
 
 
 @given(data=st.data())
@@ -22,6 +24,13 @@ def test_packing_is_lossless(data: st.DataObject) -> None:
     back = unpack_logo(pack_logo(logo))
     assert np.array_equal(back.rgba, rgba)
     assert back.sha256 == logo.sha256
+
+
+def test_our_logo_packs_well() -> None:
+    """The packet stays small: our logo on a full-size photograph is below 60 kB."""
+    scaled = scale_logo(default_logo(), 4288, 2848, 4)
+    assert len(pack_logo(scaled)) < 60_000
+    assert np.array_equal(unpack_logo(pack_logo(scaled)).rgba, scaled.rgba)
 
 
 def test_digest_covers_size_and_planes() -> None:

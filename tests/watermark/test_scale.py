@@ -62,6 +62,14 @@ def test_hidden_colours_do_not_bleed() -> None:
     assert np.abs(solid[:, :3] - (200, 0, 0)).max() <= 1
 
 
+def test_lanczos_leaves_no_ripple() -> None:
+    """Beside the shape nothing is covered: no faint rings far from the edge."""
+    scaled = scale_logo(_disc(400, 0), 224, 224, 4)
+    y, x = np.mgrid[:56, :56] - 27.5
+    assert not scaled.alpha[x**2 + y**2 > (0.4 * 56 + 1.5) ** 2].any()
+    assert scaled.alpha[x**2 + y**2 < (0.4 * 56 - 1.5) ** 2].min() > 240
+
+
 @pytest.mark.parametrize("sl", [0.5, 0.9])
 def test_larger_than_the_image_is_refused(sl: float) -> None:
     """A factor below 1 would not fit."""
