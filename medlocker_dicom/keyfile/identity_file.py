@@ -1,11 +1,12 @@
 """The shell around identities: reads and writes the file, nothing else."""
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
 
-from medlocker_dicom.errors import DestinationError, IdentityError
+from medlocker_dicom.errors import DestinationError, DiskFullError, IdentityError, OutputError
 from medlocker_dicom.keyfile import caps
 
 
@@ -37,6 +38,8 @@ def create_identity(path: Path, data: bytes) -> None:
     ------
     DestinationError
         The file exists, or cannot be written.
+    DiskFullError
+        There is no space for it.
     """
     try:
         temporary = _write_beside(path, data)
@@ -48,7 +51,7 @@ def create_identity(path: Path, data: bytes) -> None:
     except FileExistsError:
         raise DestinationError(f"{path} exists", "choose another name") from None
     except OSError as error:
-        raise DestinationError(f"cannot write {path}: {error.strerror}") from None
+        raise _cannot_write(path, error) from None
 
 
 def replace_identity(path: Path, data: bytes) -> None:
@@ -58,13 +61,21 @@ def replace_identity(path: Path, data: bytes) -> None:
     ------
     DestinationError
         The file cannot be written; the old one is still there.
+    DiskFullError
+        The same, for want of space.
     """
     try:
         temporary = _write_beside(path, data)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise DestinationError(f"cannot write {path}: {error.strerror}") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(f"cannot write {path}: {error.strerror}", "make room and try again")
+    return DestinationError(f"cannot write {path}: {error.strerror}")
 
 
 def _write_beside(path: Path, data: bytes) -> Path:

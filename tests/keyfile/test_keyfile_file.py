@@ -176,6 +176,33 @@ def test_malformed_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (DATA.replace(b'"version":1', b'"version":1,"version":1'), "names a member twice"),
+        (DATA.replace(b'"version":1', b'"version":1.0'), "number that is not an integer"),
+        (DATA.replace(b'"version":1', b'"version":Infinity'), "number that is not an integer"),
+        (DATA.replace(b'"version":1', b'"version":true'), "version of key file is not 1"),
+        (DATA.replace(b",", b", ", 1), "not canonical JSON"),
+        (DATA[:-9], "not JSON"),
+        (edited(zebra=1), "unknown member"),
+        (edited(recipient="A" * 43 + "B"), "recipient of key file is not 32 bytes"),
+        (edited(recipient="A" * 42 + "B="), "recipient of key file is not 32 bytes"),
+    ],
+)
+def test_refusal_names_the_fault(data: bytes, message: str) -> None:
+    """The message says which member is at fault and how."""
+    with pytest.raises(KeyFileError, match=message):
+        load_keyfile(data)
+
+
+@pytest.mark.parametrize("text", ["2027-1-1T0:0:0Z", "2027-01-01T00:00:00+", "", "tomorrow"])
+def test_refusal_of_a_time_shows_one(text: str) -> None:
+    """A time in another form is refused with an example of the right one."""
+    with pytest.raises(KeyFileError, match="not like 2026-01-01T00:00:00Z"):
+        load_grant(with_grant(expires=text))
+
+
+@pytest.mark.parametrize(
     "data",
     [
         GRANT[:-1],

@@ -99,6 +99,13 @@ def test_swapped_binding_field_is_refused(field: str) -> None:
         open_grant(make_grant(), swap(field), RECIPIENT, KEY, NOW)
 
 
+def test_grant_of_another_object_names_both() -> None:
+    """Grant and object with different UIDs are both named."""
+    other = swap("locked_uid")
+    with pytest.raises(NoGrantError, match=f"{BINDING.locked_uid}, not for {other.locked_uid}"):
+        open_grant(make_grant(), other, RECIPIENT, KEY, NOW)
+
+
 @pytest.mark.parametrize("field", OTHER_VALUES)
 def test_swapped_binding_is_refused_by_the_sealing_too(field: str) -> None:
     """Even where the issuer signs the swap, the sealed DEK does not open."""

@@ -1,14 +1,23 @@
 """Identity files: passphrases, costs, damage; and the file on disk."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 from keyfile_factories import RECIPIENT, STRANGER, make_identity
 
-from medlocker_dicom.errors import DestinationError, IdentityError
-from medlocker_dicom.keyfile import Identity, Kem, caps, dump_identity, load_identity
-from medlocker_dicom.keyfile.canonical import dumps
+from medlocker_dicom.errors import DestinationError, DiskFullError, IdentityError
+from medlocker_dicom.keyfile import (
+    Identity,
+    Kem,
+    caps,
+    dump_identity,
+    identity_text,
+    load_identity,
+)
+from medlocker_dicom.keyfile.canonical import dumps, text_of
 from medlocker_dicom.keyfile.identity_file import (
     create_identity,
     read_identity,
@@ -93,6 +102,8 @@ def test_empty_passphrase_is_refused() -> None:
         {"passes": 0},
         {"lanes": caps.MAX_ARGON2_LANES + 1},
         {"lanes": 0},
+        {"lanes": True},
+        {"passes": True},
         {"salt": ""},
         {"salt": "AAAA"},
         {"name": "argon2i"},
@@ -123,6 +134,17 @@ def test_open_file_with_other_keys_is_detected() -> None:
     """The check value covers the public key, so that a swap in an open file shows."""
     with pytest.raises(IdentityError, match="damaged"):
         load_identity(edited(OPEN, public=STRANGER.public.line), never)
+
+
+def test_consistent_file_with_other_keys_is_detected() -> None:
+    """A file whose check value fits, but whose keys are not its public ones, is refused."""
+    header = {**json.loads(OPEN), "public": STRANGER.public.line}
+    del header["secret"]
+    secret = RECIPIENT.hpke_seed + RECIPIENT.signing_seed + RECIPIENT.site_secret
+    protected = secret + identity_text._check(header, secret)
+    data = edited(OPEN, public=STRANGER.public.line, secret=text_of(protected))
+    with pytest.raises(IdentityError, match="holds other keys"):
+        load_identity(data, never)
 
 
 @pytest.mark.parametrize("at", range(0, 128, 9))
@@ -163,6 +185,12 @@ def test_malformed_is_refused(data: bytes) -> None:
     """Anything but the canonical file raises IdentityError."""
     with pytest.raises(IdentityError):
         load_identity(data, never)
+
+
+def test_version_is_a_number() -> None:
+    """True equals 1 in Python and is no version."""
+    with pytest.raises(IdentityError, match="version of identity file is not 1"):
+        load_identity(OPEN.replace(b'"version":1', b'"version":true'), never)
 
 
 def test_derive_separates_purposes_parts_and_types() -> None:
@@ -241,3 +269,20 @@ def test_large_file_is_refused_on_reading(tmp_path: Path) -> None:
     path.write_bytes(bytes(caps.MAX_IDENTITY_BYTES + 1))
     with pytest.raises(IdentityError, match="too large"):
         read_identity(path)
+
+
+def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full, no file is left, whole or in part, and an old one stays."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = tmp_path / "old.key"
+    create_identity(old, OPEN)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match=r"me\.key"):
+        create_identity(tmp_path / "me.key", OPEN)
+    with pytest.raises(DiskFullError, match=r"old\.key"):
+        replace_identity(old, SEALED)
+    assert list(tmp_path.iterdir()) == [old]
+    assert old.read_bytes() == OPEN

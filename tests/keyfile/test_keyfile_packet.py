@@ -136,6 +136,27 @@ def test_oversized_field_is_refused_before_copying(length: int) -> None:
         decode_packet(PLAIN[:at] + pack(">I", length) + PLAIN[at + 4 :])
 
 
+@pytest.mark.parametrize("count", [4000, 2**32 - 1])
+def test_count_beyond_the_data_is_refused_before_reading(count: int) -> None:
+    """A count that the rest of the data cannot hold is refused at once."""
+    with pytest.raises(PacketError, match="counts more"):
+        decode_packet(PLAIN[:LOGOS_AT] + pack(">I", count) + PLAIN[LOGOS_AT + 4 :])
+
+
+def test_count_above_the_cap_is_refused_before_reading() -> None:
+    """A count above its cap is refused although the data holds as many records."""
+    count = caps.MAX_LOGOS + 1
+    logos = pack(">HHI", 1, 1, 0) * count
+    with pytest.raises(PacketError, match="counts more"):
+        decode_packet(bytes(32) + pack(">I", count) + logos)
+
+
+def test_other_magic_is_refused() -> None:
+    """The magic is checked, although what follows would open."""
+    with pytest.raises(PacketError, match="not a recovery packet"):
+        open_packet(b"MLPACK\x00\x02" + SEALED[8:], DEK, BINDING)
+
+
 def test_rule_that_is_no_text_is_refused() -> None:
     """A rule of other bytes than the allowed ones is refused."""
     for rule in (b"\xff\xfe", b"Dither 1"):

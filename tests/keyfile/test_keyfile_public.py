@@ -1,5 +1,7 @@
 """Public key files: one canonical line."""
 
+from dataclasses import replace
+
 import pytest
 from keyfile_factories import RECIPIENT, bytes_for, make_identity
 
@@ -7,6 +9,8 @@ from medlocker_dicom.errors import IdentityError
 from medlocker_dicom.keyfile import Identity, Kem, PublicIdentity, dump_public, load_public
 
 LINE = dump_public(RECIPIENT.public)
+NAMELESS = dump_public(replace(RECIPIENT.public, name=""))
+LAST = LINE[LINE.index(b"==") - 1 :]  # its low bits are padding, and zero
 
 
 @pytest.mark.parametrize("kind", list(Kem))
@@ -62,6 +66,9 @@ def test_name_is_no_part_of_the_id() -> None:
         LINE.replace(b"recipient", b"\xff"),
         LINE.replace(b"recipient", "\u202etnecer".encode()),
         LINE.replace(b"recipient", b"n" * 65),
+        NAMELESS.replace(b"\n", b" \n"),
+        NAMELESS.replace(b"==", b"==\t"),
+        LINE.replace(LAST, bytes([LAST[0] + 1]) + LAST[1:]),
         b"x" * 5000,
     ],
 )
