@@ -100,7 +100,7 @@ def encode_elements(ds: Dataset) -> bytes:
 
 def _decode_elements(data: bytes) -> Dataset:
     check_whole(data, 0, EXPLICIT_LITTLE)
-    return parse_elements(BytesIO(data), False, True)  # noqa: FBT003 - pydicom's signature
+    return parse_elements(BytesIO(data), is_implicit_VR=False, is_little_endian=True)
 
 
 def _decompress(data: bytes) -> bytes:

@@ -90,8 +90,8 @@ def build_capture(  # noqa: PLR0913 - keyword only, each names one attribute
     Raises
     ------
     PixelLayoutError
-        If several colour frames have more than 8 bits: DICOM has no Secondary
-        Capture for them.
+        If several colour frames have more than 8 bits, for which DICOM has no
+        Secondary Capture, or the codec refuses the pixels.
     NotDicomError
         If attributes to be copied cannot be parsed.
     ValueError
@@ -118,8 +118,7 @@ def build_capture(  # noqa: PLR0913 - keyword only, each names one attribute
     write_source(ds, text(source.ds, "SOPClassUID"), text(source.ds, "SOPInstanceUID"), source.bits)
     out = as_file(ds)
     if codec != "uncompressed":
-        syntax, plugin = CODECS[codec]
-        out.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
+        _compress(out, codec)
     return out
 
 
@@ -142,6 +141,18 @@ def attach_packet(ds: Dataset, packet: bytes | None, issuer: bytes) -> None:
         `ds` is not from `build_capture`.
     """
     write_packet(ds, packet, issuer)
+
+
+def _compress(ds: FileDataset, codec: str) -> None:
+    syntax, plugin = CODECS[codec]
+    if codec == "j2k" and ds.SamplesPerPixel == 3:
+        # the reversible transform, and what it must be called (PS3.5 A.4.4)
+        ds.PhotometricInterpretation = "YBR_RCT"
+    try:
+        ds.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
+    except RuntimeError as exc:  # such as JPEG 2000 with fewer than 32 rows
+        shape = f"{ds.Rows} x {ds.Columns}"
+        raise PixelLayoutError(f"{shape} pixels cannot be written as {codec}") from exc
 
 
 def _describe_series(ds: Dataset, source: Dataset, series_uid: str) -> None:

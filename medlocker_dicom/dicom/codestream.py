@@ -6,7 +6,7 @@ be the data set's, and it must be whole as far as its markers tell.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medlocker_dicom.dicom.layout import Layout
 from medlocker_dicom.dicom.syntaxes import Codec
@@ -17,7 +17,7 @@ _SOI, _SOC_SIZ = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _SOS = 0xDA
 # SOF markers: sequential, progressive, lossless Huffman; JPEG-LS
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
-_SOF_LS = 0xF7
+_SOF_LS = frozenset({0xF7})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _RGB_IDS = (b"RGB", b"rgb")
 
@@ -32,8 +32,10 @@ class Codestream:
         As coded; precision in bits.
     says_rgb, says_ybr
         Whether markers name the colour space (component letters, JFIF).
+    scan
+        Offset of the entropy-coded data in bytes; 0 for JPEG 2000.
     least
-        Fewest bytes that its entropy-coded data can have.
+        Fewest bytes that these data can have.
     baseline
         Whether it is sequential JPEG with 8 bits (SOF0).
     """
@@ -44,6 +46,7 @@ class Codestream:
     precision: int
     says_rgb: bool = False
     says_ybr: bool = False
+    scan: int = 0
     least: int = 0
     baseline: bool = False
 
@@ -82,9 +85,10 @@ def inspect(frame: bytes, codec: Codec, layout: Layout) -> Codestream:
         raise PixelLayoutError(
             f"a {codec.value} frame has {found.precision} bits, {layout.allocated} are allocated"
         )
-    if len(whole) < found.least:
+    data = len(whole) - found.scan - len(_END)
+    if data < found.least:
         raise TruncatedError(
-            f"a {codec.value} frame has {len(whole)} bytes, too few for its "
+            f"a {codec.value} frame has {data} bytes of data, too few for its "
             f"{found.rows} x {found.columns} pixels"
         )
     return found
@@ -116,28 +120,34 @@ def _read_siz(frame: bytes) -> Codestream:
 
 
 def _read_jpeg(frame: bytes, codec: Codec) -> Codestream:
-    """Walk the markers up to SOF (ISO/IEC 10918-1 B.1, B.2; 14495-1 C.2)."""
+    """Walk the markers up to the first scan (ISO/IEC 10918-1 B.1, B.2; 14495-1 C.2)."""
     if frame[:2] != _SOI:
         raise TransferSyntaxError(f"a frame is no {codec.value} codestream")
+    found: Codestream | None = None
     offset, jfif = 2, False
     while True:
         while frame[offset] == 0xFF and frame[offset + 1] == 0xFF:
             offset += 1  # fill bytes
         marker, kind = frame[offset], frame[offset + 1]
-        if marker != 0xFF or kind in (0, _SOS):
-            raise TransferSyntaxError(f"a {codec.value} frame has no frame header")
+        if marker != 0xFF or kind == 0:
+            raise TransferSyntaxError(f"a {codec.value} frame has bytes where a marker belongs")
         if kind in _STANDALONE:
             offset += 2
             continue
         (length,) = struct.unpack_from(">H", frame, offset + 2)
         segment = frame[offset + 4 : offset + 2 + length]
-        if (kind in _SOF, kind == _SOF_LS) == (codec is Codec.JPEG, codec is Codec.JPEG_LS):
-            return _read_sof(kind, segment, ybr=jfif)
-        jfif |= 0xE0 <= kind <= 0xEF and segment.startswith(b"JFIF")
         offset += 2 + length
+        if kind == _SOS:
+            break
+        if kind in (_SOF if codec is Codec.JPEG else _SOF_LS):
+            found = _read_sof(kind, segment)
+        jfif |= 0xE0 <= kind <= 0xEF and segment.startswith(b"JFIF")
+    if found is None:
+        raise TransferSyntaxError(f"a {codec.value} frame has no frame header")
+    return replace(found, says_ybr=jfif, scan=offset)
 
 
-def _read_sof(kind: int, segment: bytes, *, ybr: bool) -> Codestream:
+def _read_sof(kind: int, segment: bytes) -> Codestream:
     precision, rows, columns, samples = struct.unpack_from(">BHHB", segment)
     specs = [segment[6 + 3 * i : 9 + 3 * i] for i in range(samples)]
     factors = [(spec[1] >> 4, spec[1] & 15) for spec in specs]
@@ -147,7 +157,6 @@ def _read_sof(kind: int, segment: bytes, *, ybr: bool) -> Codestream:
         samples,
         precision,
         says_rgb=bytes(spec[0] for spec in specs) in _RGB_IDS,
-        says_ybr=ybr,
         least=_fewest_bytes(kind, rows * columns, factors),
         baseline=kind == 0xC0,
     )

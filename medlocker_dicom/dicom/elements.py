@@ -65,10 +65,8 @@ def as_explicit(ds: Dataset) -> Dataset:
         Parsed from little-endian data or built in memory; not changed, save
         that pydicom may cache parsed values in it.
     """
-    out = Dataset()
-    for tag in sorted(ds.keys()):
-        if tag.element != 0:
-            out[tag] = _explicit(ds, tag)
+    # not one by one: setting a private element would make pydicom parse it
+    out = Dataset({tag: _explicit(ds, tag) for tag in sorted(ds.keys()) if tag.element != 0})
     mark_explicit(out, ds)
     return out
 
@@ -81,10 +79,14 @@ def mark_explicit(out: Dataset, like: Dataset) -> None:
 
 def _explicit(ds: Dataset, tag: BaseTag) -> DataElement | RawDataElement:
     """Return one element with its VR, raw if it still is."""
-    element = ds.get_item(tag)
+    element = ds.get_item(tag, keep_deferred=True)
     if isinstance(element, RawDataElement) and element.is_little_endian:
-        vr = element.VR if not element.is_implicit_VR else _implicit_vr(ds, tag)
-        if vr is not None and vr != "SQ" and " or " not in vr:
+        # an empty value is None, which pydicom would parse when it writes
+        element = element._replace(value=element.value or b"")
+        if not element.is_implicit_VR and element.VR is not None:
+            return element
+        vr = _implicit_vr(ds, tag)
+        if vr != "SQ" and " or " not in vr:
             return element._replace(VR=vr, is_implicit_VR=False)
     parsed = ds[tag]
     if parsed.VR == "SQ":

@@ -107,7 +107,7 @@ def _check_bits(ds: Dataset, layout: Layout) -> None:
     high = integer(ds, "HighBit", layout.bits - 1)
     if high != layout.bits - 1:
         raise PixelLayoutError(f"high bit is {high}, not bits stored less one ({layout.bits - 1})")
-    if layout.photometric.startswith("YBR") and layout.allocated != 8:
+    if layout.photometric in ("YBR_FULL", "YBR_FULL_422") and layout.allocated != 8:
         raise PixelLayoutError(f"{layout.photometric} with {layout.allocated} bits is not read")
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset as parse_elements
+from pydicom.tag import BaseTag
 
 from medlocker_dicom.dicom.endian import swap_words
 from medlocker_dicom.dicom.structure import (
@@ -37,6 +38,7 @@ MAX_FILE_BYTES = 2 << 30
 
 _PREAMBLE, _PREFIX = 128, b"DICM"
 _FIRST_TAGS = frozenset({0x00080000, 0x00080001, 0x00080005, 0x00080008, 0x00080012, 0x00080016})
+_ZEROS = BaseTag(0)
 _SOP_CLASS_IMPLICIT = b"\x08\x00\x16\x00"
 
 
@@ -118,6 +120,7 @@ def read_instance(data: Buffer) -> Dataset:
         stream = BytesIO(data) if not isinstance(data, mmap.mmap) else data
         stream.seek(start)
         ds = parse_elements(stream, encoding.implicit, encoding.little)  # type: ignore[arg-type]  # mmap reads as a file does
+        ds.pop(_ZEROS, None)  # padding after the last element, read as one more
         if not encoding.little:
             ds = swap_words(ds)
     ds.file_meta = meta

@@ -55,6 +55,9 @@ def restore_source(attributes: Dataset, pixels: Pixels, bits: int) -> FileDatase
 
 
 def _check_shape(ds: Dataset, pixels: Pixels) -> None:
-    told = tuple(integer(ds, keyword, 1) for keyword in ("NumberOfFrames", "Rows", "Columns"))
-    if told != pixels.shape[:3]:
-        raise PacketError(f"the source's frames, rows and columns are {told}, not {pixels.shape}")
+    told = (
+        *(integer(ds, keyword, 1) for keyword in ("NumberOfFrames", "Rows", "Columns")),
+        1 if text(ds, "PhotometricInterpretation") == "MONOCHROME2" else 3,
+    )
+    if told != pixels.shape:
+        raise PacketError(f"the source's pixels are {told}, not {pixels.shape}")
