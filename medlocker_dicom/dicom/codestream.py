@@ -73,7 +73,10 @@ def inspect(frame: bytes, codec: Codec, layout: Layout) -> Codestream:
         If it is no codestream of that kind.
     """
     found = read_header(frame, codec)
-    whole = frame.rstrip(b"\0\xff")  # both are used to pad to an even length
+    # padding to an even length is 00 by the standard, FF or anything in the field
+    whole = frame.rstrip(b"\0\xff")
+    if whole[-3:-1] == _END:
+        whole = whole[:-1]
     if not whole.endswith(_END):
         raise TruncatedError(f"a {codec.value} frame ends before its end marker")
     if (found.rows, found.columns, found.samples) != (layout.rows, layout.columns, layout.samples):

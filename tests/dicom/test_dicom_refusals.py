@@ -155,6 +155,16 @@ def test_a_cut_frame_is_found(kind: str) -> None:
                 decode_pixels(ds)
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpeg_lossless", "jpeg_ls", "jpeg_2000"])
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\xff", b"\x93", bytes(64)])
+def test_padding_after_a_frame_is_harmless(kind: str, padding: bytes) -> None:
+    """Encoders pad to an even length with 00, FF or what lay in memory."""
+    ds = encoded(kind)
+    expected = decode_pixels(ds).pixels
+    ds.PixelData = encapsulate([frame_of(ds) + padding])
+    assert np.array_equal(decode_pixels(ds).pixels, expected)
+
+
 @pytest.mark.parametrize("kind", ["jpeg", "jpeg_lossless"])
 def test_a_cut_frame_with_an_end_marker_is_found(kind: str) -> None:
     """An end marker put after a stump does not make up for the missing data."""
