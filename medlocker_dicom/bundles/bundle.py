@@ -115,7 +115,9 @@ def find_bundle(name: str, folders: list[Path]) -> Bundle:
         for candidate in (name, f"dr_classifier_{name}"):
             if (folder / candidate / "configs" / "metadata.json").is_file():
                 return read_bundle(folder / candidate)
-    known = ", ".join(sorted(p.parents[1].name for f in folders for p in f.glob("*/configs/metadata.json")))
+    known = ", ".join(
+        sorted(p.parents[1].name for f in folders for p in f.glob("*/configs/metadata.json"))
+    )
     raise BundleMissingError(
         f"no bundle named {name}", f"known: {known or 'none'}; name a folder with --bundles"
     )
@@ -147,7 +149,7 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleFormatError(f"{path}: kind {kind!r} is not one of {', '.join(KINDS)}")
     if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
         raise BundleFormatError(f"{path}: labels must be a list of names")
-    if not isinstance(size, int) or not 32 <= size <= 4096:  # noqa: PLR2004  px
+    if not isinstance(size, int) or not 32 <= size <= 4096:
         raise BundleFormatError(f"{path}: input_size {size!r} is not between 32 and 4096 px")
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise BundleFormatError(f"{path}: weights_sha256 is not 64 hexadecimal digits")
@@ -171,7 +173,9 @@ def build_network(bundle: Bundle) -> nn.Module:
     try:
         network: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
         state = torch.load(bundle.weights_file, map_location="cpu", weights_only=True)
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        )
     except (
         AttributeError,
         EOFError,
@@ -196,7 +200,9 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise BundleFormatError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes")
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise BundleMissingError(f"{path}: no such file", "is this folder a MONAI bundle?") from error
+        raise BundleMissingError(
+            f"{path}: no such file", "is this folder a MONAI bundle?"
+        ) from error
     except (OSError, ValueError) as error:
         raise BundleFormatError(f"{path}: not readable as JSON") from error
     if not isinstance(value, dict):
@@ -223,7 +229,9 @@ def _has_expression(value: Any) -> bool:
     if isinstance(value, str):
         return value.startswith(("$", "@", "%"))
     if isinstance(value, dict):
-        return any(_has_expression(v) or (k.startswith("_") and k != "_target_") for k, v in value.items())
+        return any(
+            _has_expression(v) or (k.startswith("_") and k != "_target_") for k, v in value.items()
+        )
     return isinstance(value, list) and any(map(_has_expression, value))
 
 
@@ -235,7 +243,9 @@ def _check_weights(bundle: Bundle) -> None:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise BundleMissingError(f"{path}: no weights", "restore the bundle from its source") from error
+        raise BundleMissingError(
+            f"{path}: no weights", "restore the bundle from its source"
+        ) from error
     if digest != bundle.weights_sha256:
         raise BundleDigestError(
             f"{path}: SHA-256 is {digest}, the metadata names {bundle.weights_sha256}",

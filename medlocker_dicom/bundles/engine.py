@@ -96,8 +96,9 @@ def exported(bundle: Bundle, cache: Path) -> Path:
     side = bundle.input_size if bundle.kind == "dr-classifier" else 64
     try:
         with warnings.catch_warnings():
-            # The exporter that replaces this one needs a further package and is slower.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # The exporter that replaces this one needs a further package. What it warns of,
+            # sizes taken as constant, holds: MONAI's padding is for odd sizes, ours are even.
+            warnings.simplefilter("ignore")
             torch.onnx.export(
                 build_network(bundle),
                 (torch.zeros(1, 3, side, side),),

@@ -60,7 +60,9 @@ class Classifier:
             float64 (B, classes), rows sum to one.
         """
         sized = (self.size, self.size)
-        fitting = crops if crops.shape[1:3] == sized else np.stack([resample(c, sized) for c in crops])
+        fitting = (
+            crops if crops.shape[1:3] == sized else np.stack([resample(c, sized) for c in crops])
+        )
         logits = self._engine(normalise(fitting)).astype(np.float64)
         powers = np.exp(logits - logits.max(1, keepdims=True))
         result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
@@ -68,7 +70,9 @@ class Classifier:
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Grade a whole photograph uint8 (H, W, 3); float64 (classes,)."""
-        probability: NDArray[np.float64] = self.probabilities(crop_to_retina(rgb, self.size)[None])[0]
+        probability: NDArray[np.float64] = self.probabilities(crop_to_retina(rgb, self.size)[None])[
+            0
+        ]
         return probability
 
 
@@ -83,11 +87,15 @@ class Ensemble:
         beta, as many; equal by default.
     """
 
-    def __init__(self, classifiers: Sequence[Classifier], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, classifiers: Sequence[Classifier], weights: Sequence[float] | None = None
+    ) -> None:
         labels = {c.bundle.labels for c in classifiers}
         if len(labels) != 1:
             names = ", ".join(c.bundle.name for c in classifiers)
-            raise BundleFormatError(f"classifiers with different labels cannot vote together: {names}")
+            raise BundleFormatError(
+                f"classifiers with different labels cannot vote together: {names}"
+            )
         self.classifiers = tuple(classifiers)
         self.labels = labels.pop()
         self.size = max(c.size for c in classifiers)
@@ -142,11 +150,15 @@ class Segmenter:
         ndarray
             bool (H, W): any lesion; the optic disc is none.
         """
+        return np.asarray(self.labels_of(rgb)[self._lesions].any(0), np.bool_)
+
+    def labels_of(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Mark every label of a photograph uint8 (H, W, 3); uint8 (labels, H, W), 0 or 1."""
         image, _ = retina_at(rgb, self.bundle.input_size, None)
-        found = (self.scores(image)[self._lesions].max(0) >= self.threshold).astype(np.uint8)
+        found = (self.scores(image) >= self.threshold).astype(np.uint8)
         size = (rgb.shape[1], rgb.shape[0])
-        full: NDArray[np.bool_] = cv2.resize(found, size, interpolation=cv2.INTER_NEAREST) > 0
-        return full
+        planes = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST) for p in found]
+        return np.stack([np.asarray(plane, np.uint8) for plane in planes])
 
     def scores(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 (labels, H, W) of an image uint8 (H, W, 3) at the model's scale.
@@ -168,7 +180,7 @@ class Segmenter:
                 logits = self._engine(normalise(padded[window][None]))[0]
                 total[:, *window] += 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
                 seen[window] += 1
-        return (total / seen)[:, :height, :width]
+        return (total / seen)[:, :height, :width].astype(np.float32)
 
 
 def _starts(length: int) -> list[int]:

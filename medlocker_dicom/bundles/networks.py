@@ -39,7 +39,7 @@ def torchvision_models() -> ModuleType:
             raise
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
-    _operators = torch.library.Library("torchvision", "DEF")  # noqa: TOR901  kept in the global
+    _operators = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         _operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return importlib.import_module("torchvision.models")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from medlocker_dicom.dicom.capture import to_bytes
 from medlocker_dicom.dicom.fundus import read_fundus
 from medlocker_dicom.dicom.reading import naming
+from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
     DuplicateInstanceError,
     MedLockerError,
@@ -29,11 +29,10 @@ from medlocker_dicom.keyfile import dump_grant, dump_keyfile, load_grant, sign_k
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from medlocker_dicom.folder.journal import Journal
-    from medlocker_dicom.keyfile import PublicIdentity
 
 THUMBNAIL = 360  # px, longer side
 
@@ -64,21 +63,14 @@ class Item:
     entry: dict[str, Any] | None = None
 
 
-def lock_folder(  # noqa: PLR0913  what to lock, where to, how, for whom, and how truth is known
-    source: Path,
-    destination: Path,
-    locker: Locker,
-    names: Sequence[str],
-    *,
-    labels: dict[str, int] | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Iterator[Item]:
-    """Lock every instance of a folder; go on where an earlier run with the same choices stopped.
+@dataclass(frozen=True)
+class LockRun:
+    """Locks every instance of a folder; goes on where the same run stopped earlier.
 
-    One bad file does not stop the others. The key files, ``lock.json`` and ``report.html`` are
-    written when the last file is done.
+    One bad file does not stop the others. The key files, ``lock.json`` and
+    ``report.html`` are written when the last file is done.
 
-    Parameters
+    Attributes
     ----------
     source
         A folder, or one file.
@@ -92,86 +84,114 @@ def lock_folder(  # noqa: PLR0913  what to lock, where to, how, for whom, and ho
         True grades by relative path, file name or SOP Instance UID.
     clock
         Gives the time with a time zone.
-
-    Yields
-    ------
-    Item
-        For each file, as it is done.
-
-    Raises
-    ------
-    DestinationError, DiskFullError
-        The destination is unusable; what is done stays done.
-    UsageError
-        There is nothing to lock.
     """
-    check_apart(source, destination)
-    files = list_files(source)
-    failed: list[dict[str, str]] = []
-    with open_journal(destination, _run(locker, names)) as journal:
-        done = {entry["path"]: entry for entry in journal.entries}
-        owners = {e["record"]["source_sop_instance_uid"]: e["path"] for e in journal.entries}
-        for number, path in enumerate(files, 1):
-            if str(path) in done and (destination / path).is_file():
-                yield Item(path, number, len(files), "already", entry=done[str(path)])
-                continue
-            try:
-                entry = _lock_file(
-                    folder_of(source), path, destination, locker, labels or {}, owners, clock
-                )
-            except OutputError:
-                raise
-            except MedLockerError as error:
-                failed.append({"path": str(path), "error": str(error), "hint": error.hint})
-                yield Item(path, number, len(files), "failed", error=error)
-                continue
-            journal.add(entry)
-            yield Item(path, number, len(files), "locked", entry=entry)
-        _finish(destination, journal, locker, names, failed)
 
+    source: Path
+    destination: Path
+    locker: Locker
+    names: Sequence[str]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-def _run(locker: Locker, names: Sequence[str]) -> dict[str, Any]:
-    """What makes two commands the same run."""
-    return {
-        "format": "medlocker lock journal",
-        "version": 1,
-        "policy": locker.policy.digest,
-        "models": [c.bundle.weights_sha256 for c in locker.ensemble.classifiers],
-        "logo": locker.logo.sha256.hex(),
-        "issuer": locker.issuer.public.id.hex(),
-        "recipients": {
-            n: r.id.hex() for n, r in zip(names, locker.recipients, strict=True)
-        },
-    }
+    def items(self) -> Iterator[Item]:
+        """Lock file after file.
 
+        Yields
+        ------
+        Item
+            For each file, as it is done.
 
-def _lock_file(  # noqa: PLR0913  one call of lock_folder's, its arguments narrowed to a file
-    folder: Path,
-    path: Path,
-    destination: Path,
-    locker: Locker,
-    labels: dict[str, int],
-    owners: dict[str, str],
-    clock: Callable[[], datetime],
-) -> dict[str, Any]:
-    fundus = read_fundus(folder / path)
-    uid = str(fundus.ds.SOPInstanceUID)
-    if owners.get(uid, str(path)) != str(path):
-        raise DuplicateInstanceError(
-            f"{folder / path}: SOP Instance UID {uid} is that of {owners[uid]}",
-            "keep one of the two; an instance is locked once",
-        )
-    label = next((labels[k] for k in (str(path), path.name, uid) if k in labels), None)
-    with naming(folder / path):
-        locked = lock(fundus, locker, now=clock(), label=label)
-    write_file(destination / path, to_bytes(locked.ds))
-    owners[uid] = str(path)
-    return {
-        "path": str(path),
-        "record": locked.record.as_json(),
-        "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
-        "thumbnail": base64.b64encode(_thumbnail(locked)).decode(),
-    }
+        Raises
+        ------
+        DestinationError, DiskFullError
+            The destination is unusable; what is done stays done.
+        UsageError
+            There is nothing to lock.
+        """
+        check_apart(self.source, self.destination)
+        files = list_files(self.source)
+        failed: list[dict[str, str]] = []
+        with open_journal(self.destination, self._header()) as journal:
+            done = {entry["path"]: entry for entry in journal.entries}
+            owners = {e["record"]["source_sop_instance_uid"]: e["path"] for e in journal.entries}
+            for number, path in enumerate(files, 1):
+                if str(path) in done and (self.destination / path).is_file():
+                    yield Item(path, number, len(files), "already", entry=done[str(path)])
+                    continue
+                try:
+                    entry = self._lock_file(path, owners)
+                except OutputError:
+                    raise
+                except MedLockerError as error:
+                    failed.append({"path": str(path), "error": str(error), "hint": error.hint})
+                    yield Item(path, number, len(files), "failed", error=error)
+                    continue
+                if str(path) not in done:  # else the file was lost, and comes out the same
+                    journal.add(entry)
+                yield Item(path, number, len(files), "locked", entry=entry)
+            self._finish(journal, failed)
+
+    def _header(self) -> dict[str, Any]:
+        """Say what makes two commands the same run."""
+        locker = self.locker
+        recipients = zip(self.names, locker.recipients, strict=True)
+        return {
+            "format": "medlocker lock journal",
+            "version": 1,
+            "policy": locker.policy.digest,
+            "models": [c.bundle.weights_sha256 for c in locker.ensemble.classifiers],
+            "logo": locker.logo.sha256.hex(),
+            "issuer": locker.issuer.public.id.hex(),
+            "recipients": {name: recipient.id.hex() for name, recipient in recipients},
+        }
+
+    def _lock_file(self, path: Path, owners: dict[str, str]) -> dict[str, Any]:
+        """Lock one file and write it; ``owners`` maps SOP Instance UIDs to paths."""
+        whole = folder_of(self.source) / path
+        fundus = read_fundus(whole)
+        uid = str(fundus.ds.SOPInstanceUID)
+        if owners.get(uid, str(path)) != str(path):
+            raise DuplicateInstanceError(
+                f"{whole}: SOP Instance UID {uid} is that of {owners[uid]}",
+                "keep one of the two; an instance is locked once",
+            )
+        keys = (str(path), path.name, uid)
+        label = next((self.labels[key] for key in keys if key in self.labels), None)
+        with naming(whole):
+            locked = lock(fundus, self.locker, now=self.clock(), label=label)
+        write_file(self.destination / path, to_bytes(locked.ds))
+        owners[uid] = str(path)
+        return {
+            "path": str(path),
+            "record": locked.record.as_json(),
+            "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
+            "thumbnail": base64.b64encode(_thumbnail(locked)).decode(),
+        }
+
+    def _finish(self, journal: Journal, failed: list[dict[str, str]]) -> None:
+        """Write key files, lock.json and the report from the journal."""
+        locker, entries = self.locker, journal.entries
+        for column, (name, recipient) in enumerate(zip(self.names, locker.recipients, strict=True)):
+            grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
+            keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants))
+            write_file(self.destination / "keys" / f"{name}.mlkey", keyfile)
+        summary = {
+            "format": "medlocker lock record",
+            "version": 1,
+            "policy": _policy(locker),
+            "models": [
+                {"name": c.bundle.name, "sha256": c.bundle.weights_sha256}
+                for c in locker.ensemble.classifiers
+            ],
+            "labels": list(locker.ensemble.labels),
+            "instances": [{"path": e["path"], **e["record"]} for e in entries],
+            "failed": failed,
+        }
+        text = json.dumps(summary, indent=1).encode() + b"\n"
+        write_file(self.destination / "lock.json", text)
+        thumbnails = {entry["path"]: entry["thumbnail"] for entry in entries}
+        report = render_report(summary, thumbnails).encode()
+        write_file(self.destination / "report.html", report)
 
 
 def _thumbnail(locked: LockedInstance) -> bytes:
@@ -188,41 +208,6 @@ def _thumbnail(locked: LockedInstance) -> bytes:
         cv2.rectangle(picture, corners[:2].tolist(), corners[2:].tolist(), (255, 255, 255), 1)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
-
-
-def _finish(
-    destination: Path,
-    journal: Journal,
-    locker: Locker,
-    names: Sequence[str],
-    failed: list[dict[str, str]],
-) -> None:
-    """Write key files, lock.json and the report from the journal."""
-    for column, (name, recipient) in enumerate(zip(names, locker.recipients, strict=True)):
-        grants = {
-            entry["record"]["locked_sop_instance_uid"]: load_grant(
-                base64.b64decode(entry["grants"][column])
-            )
-            for entry in journal.entries
-        }
-        keyfile = sign_keyfile(locker.issuer, recipient, grants.values())
-        write_file(destination / "keys" / f"{name}.mlkey", dump_keyfile(keyfile))
-    instances = [{"path": e["path"], **e["record"]} for e in journal.entries]
-    summary = {
-        "format": "medlocker lock record",
-        "version": 1,
-        "policy": _policy(locker),
-        "models": [
-            {"name": c.bundle.name, "sha256": c.bundle.weights_sha256}
-            for c in locker.ensemble.classifiers
-        ],
-        "labels": list(locker.ensemble.labels),
-        "instances": instances,
-        "failed": failed,
-    }
-    write_file(destination / "lock.json", json.dumps(summary, indent=1).encode() + b"\n")
-    thumbnails = {entry["path"]: entry["thumbnail"] for entry in journal.entries}
-    write_file(destination / "report.html", render_report(summary, thumbnails).encode())
 
 
 def _policy(locker: Locker) -> dict[str, Any]:

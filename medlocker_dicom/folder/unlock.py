@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from medlocker_dicom.dicom.capture import Locked, read_locked, to_bytes
+from medlocker_dicom.dicom.locked import Locked, read_locked
 from medlocker_dicom.dicom.reading import naming
+from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
     KeyFileError,
     MedLockerError,

@@ -43,7 +43,7 @@ class Canvas:
         Of the dither.
     """
 
-    def __init__(  # noqa: PLR0913  two images, a window, a size and a secret
+    def __init__(
         self, display: NDArray[np.uint8], crop: Crop, size: int, logo: Logo, seed: bytes
     ) -> None:
         self.size = size
@@ -85,7 +85,10 @@ class Canvas:
 
     def placement(self, alpha: int, x: int, y: int) -> Placement:
         """Bring a canvas position to the photograph."""
-        there = (int(self._full(np.array(x), self._crop.x)), int(self._full(np.array(y), self._crop.y)))
+        there = (
+            int(self._full(np.array(x), self._crop.x)),
+            int(self._full(np.array(y), self._crop.y)),
+        )
         return Placement(*there, alpha)
 
     def compose(self, genes: NDArray[np.int32]) -> NDArray[np.uint8]:
@@ -115,7 +118,9 @@ class Canvas:
         upper = int(np.clip(np.searchsorted(KNOTS, alpha), 1, len(KNOTS) - 1))
         low, high = KNOTS[upper - 1], KNOTS[upper]
         share = np.float32((alpha - low) / (high - low))
-        plane: NDArray[np.float32] = (1 - share) * self._planes[upper - 1] + share * self._planes[upper]
+        plane: NDArray[np.float32] = (1 - share) * self._planes[upper - 1] + share * self._planes[
+            upper
+        ]
         return plane
 
     def _full(self, position: NDArray[np.int64], start: int) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
     from medlocker_dicom.bundles.models import Ensemble
+    from medlocker_dicom.dicom.decoding import Pixels
     from medlocker_dicom.dicom.fundus import Fundus
     from medlocker_dicom.keyfile import Grant, Identity, PublicIdentity
     from medlocker_dicom.pipeline.policy import Policy
@@ -108,7 +109,7 @@ class LockedInstance:
     ds: FileDataset
     grants: tuple[Grant, ...]
     record: InstanceRecord
-    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    pixels: Pixels
 
 
 def lock(
@@ -140,7 +141,7 @@ def lock(
     uid = str(source.ds.SOPInstanceUID)
     digest = pixel_digest(source.pixels)
     pixels = source.pixels.copy()
-    frames = [_lock_frame(source, pixels, n, locker, label) for n in range(len(pixels))]
+    frames = [_Frame(source, n, locker, label).lock(pixels[n]) for n in range(len(pixels))]
     secret = locker.issuer.derive("uid")
     ds = build_capture(
         source,
@@ -185,136 +186,132 @@ def lock(
     return LockedInstance(ds, grants, record, pixels)
 
 
-def _lock_frame(
-    source: Fundus,
-    pixels: NDArray[np.uint8] | NDArray[np.uint16],
-    number: int,
-    locker: Locker,
-    label: int | None,
-) -> tuple[FrameMark, Logo, FrameRecord]:
-    """Lock one frame of ``pixels`` in place."""
-    display = source.display(number)
-    lesions = locker.lesions(display)
-    boxes = lesion_boxes(lesions)
-    clean = locker.ensemble.photograph(display)
-    decision = int((locker.ensemble.weights @ clean).argmax())
-    target = decision if label is None else label
-    uid, digest = str(source.ds.SOPInstanceUID), pixel_digest(source.pixels)
-    seed = locker.issuer.derive("dither", uid, str(number), digest)
-    canvas, logo, feasible = _feasible_canvas(display, boxes, locker, seed)
-    found = _search(canvas, feasible, locker, target, (uid, number))
-    placement, after = _verified(source, number, canvas, found, logo, seed, locker, target)
-    mark = _blend_into(pixels[number], placement, logo, seed, source.bits)
-    covered = lesions[placement.y :, placement.x :][: logo.height, : logo.width]
-    record = FrameRecord(
-        placement=(placement.x, placement.y, placement.alpha),
-        logo_size=(logo.width, logo.height),
-        boxes=tuple((b.x, b.y, b.width, b.height) for b in boxes),
-        lesion_px=int(lesions.sum()),
-        covered_lesion_px=int((covered & (logo.alpha > 0)).sum()),
-        label=locker.ensemble.labels[target],
-        label_given=label is not None,
-        models=tuple(
-            ModelRecord(c.bundle.name, tuple(before.tolist()), tuple(now.tolist()))
-            for c, before, now in zip(locker.ensemble.classifiers, clean, after, strict=True)
-        ),
-        clean_grade=locker.ensemble.labels[decision],
-        locked_grade=locker.ensemble.labels[int((locker.ensemble.weights @ after).argmax())],
-        queries=found.queries,
-        requests=found.requests,
-        forward_passes=found.forward_passes,
-        canvas_flipped=found.flipped,
-        history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
-    )
-    return mark, logo, record
+class _Frame:
+    """One frame on its way through WSM, search and blend.
 
-
-def _feasible_canvas(
-    display: NDArray[np.uint8], boxes: tuple[Box, ...], locker: Locker, seed: bytes
-) -> tuple[Canvas, Logo, Feasible]:
-    """Find the largest logo that has a feasible position (WSM step 5)."""
-    height, width = display.shape[:2]
-    retina, crop = field_of_view(display), retina_crop(display)
-    for sl in locker.policy.sizes():
-        logo = scale_logo(locker.logo, width, height, sl)
-        mode = locker.policy.mode
-        everywhere = feasible_positions(retina, (logo.width, logo.height), boxes, mode)
-        if not everywhere.any():
-            continue
-        canvas = Canvas(display, crop, locker.ensemble.size, logo, seed)
-        allowed = canvas.allowed(everywhere)
-        if allowed.any():
-            return canvas, logo, Feasible.from_map(allowed)
-    raise NoFeasiblePositionError(
-        f"no position in mode {locker.policy.mode} for a logo down to 1/{locker.policy.smallest_sl:g}"
-        f" of the width, beside {len(boxes)} lesion boxes",
-        "hold the instance, or choose --mode anywhere if lesions may be covered",
-    )
-
-
-def _search(
-    canvas: Canvas, feasible: Feasible, locker: Locker, target: int, name: tuple[str, int]
-) -> SearchResult:
-    policy = locker.policy
-    evaluator = Evaluator(
-        lambda genes: locker.ensemble.probabilities(canvas.compose(genes)),
-        target,
-        batch_size=policy.batch_size,
-        budget=policy.budget,
-        stop=Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP,
-    )
-    # The instance's UID enters the seed: equal photographs need not get equal locks.
-    rng = np.random.default_rng([policy.seed, name[1], *name[0].encode()])
-    parameters = SearchParameters(canvas_width=canvas.size)
-    return search(policy.strategy, evaluator, feasible, rng, parameters)
-
-
-def _verified(  # noqa: PLR0913  the frame, the search's result, and what it is judged by
-    source: Fundus,
-    number: int,
-    canvas: Canvas,
-    found: SearchResult,
-    logo: Logo,
-    seed: bytes,
-    locker: Locker,
-    target: int,
-) -> tuple[Placement, NDArray[np.float64]]:
-    """Judge the best candidates on the full image, through the models' own preprocessing.
-
-    Returns
-    -------
-    tuple
-        The placement that leads furthest from the target, and every model's
-        probabilities float64 (k, classes) for it.
+    Parameters
+    ----------
+    source, number
+        The instance, and which of its frames.
+    locker
+        How.
+    label
+        The true grade where it is known.
     """
-    judged = []
-    for candidate in found.candidates[:VERIFIED]:
-        placement = canvas.placement(*candidate.genes)
-        frame = source.pixels[number].copy()
-        _blend_into(frame, placement, logo, seed, source.bits)
-        after = locker.ensemble.photograph(replace(source, pixels=frame[None]).display(0))
-        mean = locker.ensemble.weights @ after
-        judged.append((float(np.delete(mean, target).max() - mean[target]), placement, after))
-    _, placement, after = max(judged, key=lambda one: one[0])
-    return placement, after
+
+    def __init__(self, source: Fundus, number: int, locker: Locker, label: int | None) -> None:
+        self.source, self.number, self.locker, self.label = source, number, locker, label
+        self.display = source.display(number)
+        self.clean = locker.ensemble.photograph(self.display)
+        self.decision = int((locker.ensemble.weights @ self.clean).argmax())
+        self.target = self.decision if label is None else label
+        self.seed = locker.issuer.derive(
+            "dither", str(source.ds.SOPInstanceUID), str(number), pixel_digest(source.pixels)
+        )
+
+    def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
+        """Lock the frame's pixels (H, W, C) in place."""
+        lesions = self.locker.lesions(self.display)
+        boxes = lesion_boxes(lesions)
+        canvas, logo, feasible = self.feasible_canvas(boxes)
+        found = self.search(canvas, feasible)
+        placement, after = self.verified(canvas, found, logo)
+        mark = blend_into(pixels, placement, logo, self.seed, self.source.bits)
+        under = np.s_[
+            placement.y : placement.y + logo.height, placement.x : placement.x + logo.width
+        ]
+        ensemble = self.locker.ensemble
+        record = FrameRecord(
+            placement=(placement.x, placement.y, placement.alpha),
+            logo_size=(logo.width, logo.height),
+            boxes=tuple((b.x, b.y, b.width, b.height) for b in boxes),
+            lesion_px=int(lesions.sum()),
+            covered_lesion_px=int((lesions[under] & (logo.alpha > 0)).sum()),
+            label=ensemble.labels[self.target],
+            label_given=self.label is not None,
+            models=tuple(
+                ModelRecord(c.bundle.name, tuple(before.tolist()), tuple(now.tolist()))
+                for c, before, now in zip(ensemble.classifiers, self.clean, after, strict=True)
+            ),
+            clean_grade=ensemble.labels[self.decision],
+            locked_grade=ensemble.labels[int((ensemble.weights @ after).argmax())],
+            queries=found.queries,
+            requests=found.requests,
+            forward_passes=found.forward_passes,
+            canvas_flipped=found.flipped,
+            history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
+        )
+        return mark, logo, record
+
+    def feasible_canvas(self, boxes: tuple[Box, ...]) -> tuple[Canvas, Logo, Feasible]:
+        """Find the largest logo that has a feasible position (WSM step 5)."""
+        policy = self.locker.policy
+        height, width = self.display.shape[:2]
+        retina, crop = field_of_view(self.display), retina_crop(self.display)
+        for sl in policy.sizes():
+            logo = scale_logo(self.locker.logo, width, height, sl)
+            everywhere = feasible_positions(retina, (logo.width, logo.height), boxes, policy.mode)
+            if not everywhere.any():
+                continue
+            canvas = Canvas(self.display, crop, self.locker.ensemble.size, logo, self.seed)
+            allowed = canvas.allowed(everywhere)
+            if allowed.any():
+                return canvas, logo, Feasible.from_map(allowed)
+        raise NoFeasiblePositionError(
+            f"no position in mode {policy.mode} for a logo down to 1/{policy.smallest_sl:g} of the"
+            f" width, with {len(boxes)} lesion boxes",
+            "hold the instance, or choose --mode anywhere if lesions may be covered",
+        )
+
+    def search(self, canvas: Canvas, feasible: Feasible) -> SearchResult:
+        """Search on the canvas (eq. 3-6, 8)."""
+        policy = self.locker.policy
+        evaluator = Evaluator(
+            lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
+            self.target,
+            batch_size=policy.batch_size,
+            budget=policy.budget,
+            stop=Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP,
+        )
+        # The instance's UID enters the seed: equal photographs need not get equal locks.
+        uid = str(self.source.ds.SOPInstanceUID).encode()
+        rng = np.random.default_rng([policy.seed, self.number, *uid])
+        parameters = SearchParameters(canvas_width=canvas.size)
+        return search(policy.strategy, evaluator, feasible, rng, parameters)
+
+    def verified(
+        self, canvas: Canvas, found: SearchResult, logo: Logo
+    ) -> tuple[Placement, NDArray[np.float64]]:
+        """Judge the best candidates on the full image, through the models' own preprocessing.
+
+        Returns
+        -------
+        tuple
+            The placement that leads furthest from the target, and every model's
+            probabilities float64 (k, classes) for it.
+        """
+        judged = []
+        for candidate in found.candidates[:VERIFIED]:
+            placement = canvas.placement(*candidate.genes)
+            frame = self.source.pixels[self.number].copy()
+            compose(frame, placement, logo, self.seed, self.source.bits)
+            composed = replace(self.source, pixels=frame[np.newaxis])
+            after = self.locker.ensemble.photograph(composed.display(0))
+            mean = self.locker.ensemble.weights @ after
+            lead = float(np.delete(mean, self.target).max() - mean[self.target])
+            judged.append((lead, placement, after))
+        _, placement, after = max(judged, key=lambda one: one[0])
+        return placement, after
 
 
-def _blend_into(
-    frame: NDArray[np.uint8] | NDArray[np.uint16],
-    placement: Placement,
-    logo: Logo,
-    seed: bytes,
-    bits: int,
+def blend_into(
+    frame: NDArray[Any], placement: Placement, logo: Logo, seed: bytes, bits: int
 ) -> FrameMark:
     """Blend the logo into a frame (H, W, C) in place (eq. 1); what is lost goes into the mark."""
-    rows = slice(placement.y, placement.y + logo.height)
-    columns = slice(placement.x, placement.x + logo.width)
-    a = alpha_map(logo.alpha, placement.alpha, seed)
-    colours = logo_samples(logo.rgba, frame.shape[-1], bits)
-    original = frame[rows, columns].copy()
-    locked = blend(original, colours, a)
-    frame[rows, columns] = locked
-    lost = encode_residual(residual(original, locked, colours, a))
+    covered = compose(frame, placement, logo, seed, bits)
+    lost = encode_residual(
+        residual(covered.original, covered.locked, covered.colours, covered.opacity)
+    )
     return FrameMark(
         x=placement.x,
         y=placement.y,
@@ -325,3 +322,36 @@ def _blend_into(
         logo=0,
         residual=lost,
     )
+
+
+@dataclass(frozen=True)
+class Covered:
+    """The part of a frame under the logo.
+
+    Attributes
+    ----------
+    original, locked
+        (h, w, C), before and after.
+    colours
+        (h, w, C): the logo in the frame's samples.
+    opacity
+        uint8 (h, w): the list L.
+    """
+
+    original: NDArray[Any]
+    locked: NDArray[Any]
+    colours: NDArray[Any]
+    opacity: NDArray[np.uint8]
+
+
+def compose(
+    frame: NDArray[Any], placement: Placement, logo: Logo, seed: bytes, bits: int
+) -> Covered:
+    """Blend the logo into a frame (H, W, C) in place (eq. 1)."""
+    window = np.s_[placement.y : placement.y + logo.height, placement.x : placement.x + logo.width]
+    opacity = alpha_map(logo.alpha, placement.alpha, seed)
+    colours = logo_samples(logo.rgba, frame.shape[-1], bits)
+    original = frame[window].copy()
+    locked = blend(original, colours, opacity)
+    frame[window] = locked
+    return Covered(original, locked, colours, opacity)

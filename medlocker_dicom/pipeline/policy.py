@@ -6,7 +6,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from medlocker_dicom.dicom.capture import CODECS
+from medlocker_dicom.errors import UsageError
 from medlocker_dicom.lesions.positions import Mode
+from medlocker_dicom.search import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,40 @@ class Policy:
         """Scaling factors to try, largest logo first."""
         steps = [self.sl * factor for factor in (1.0, 1.25, 1.5, 2.0)]
         return [self.sl, *(step for step in steps[1:] if step <= self.smallest_sl)]
+
+
+def make_policy(  # noqa: PLR0913  the options of a command, checked together
+    *,
+    mode: str,
+    strategy: str,
+    budget: int,
+    margin: float,
+    sl: float,
+    seed: int,
+    codec: str,
+) -> Policy:
+    """Check a user's choices.
+
+    Raises
+    ------
+    UsageError
+        One of them is none of those allowed.
+    """
+    _check("mode", mode, [str(m) for m in Mode])
+    _check("strategy", strategy, list(STRATEGIES))
+    _check("codec", codec, ["uncompressed", *CODECS])
+    return Policy(
+        mode=Mode(mode),
+        strategy=strategy,
+        budget=budget,
+        margin=margin,
+        sl=sl,
+        smallest_sl=2 * sl,
+        seed=seed,
+        codec=codec,
+    )
+
+
+def _check(option: str, value: str, allowed: list[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is unknown", f"choose from {', '.join(allowed)}")

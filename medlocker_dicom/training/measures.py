@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -13,6 +12,7 @@ from sklearn.metrics import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 REFERABLE = 2

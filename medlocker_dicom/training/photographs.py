@@ -12,7 +12,7 @@ import csv
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -63,7 +63,9 @@ def list_graded(root: Path) -> list[Graded]:
         folder = root / source
         with (folder / "labels.csv").open(newline="") as stream:
             for row in csv.DictReader(stream):
-                held_out = row["split"] == "val" if "split" in row else held_out_by_number(row["file"])
+                held_out = (
+                    row["split"] == "val" if "split" in row else held_out_by_number(row["file"])
+                )
                 path = folder / "images" / row["file"]
                 listed.append(Graded(path, source, int(row["grade"]), held_out))
     return listed
@@ -216,5 +218,3 @@ def load_healthy(root: Path, diameter: int, most: int) -> list[Segmented]:
             empty = np.zeros(image.shape[:2], np.uint8)
             loaded.append(Segmented(item.path.name, image, empty, False, item.validation))  # noqa: FBT003
     return loaded
-
-

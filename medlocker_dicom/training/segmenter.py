@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training.augment import recoloured
-from medlocker_dicom.training.classifier import half_precision
-from medlocker_dicom.training.measures import segmentation_figures
+from medlocker_dicom.training.classifier import channels_last, half_precision
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:
@@ -70,17 +69,13 @@ class SegmenterRecipe:
         run.resume()
         while run.done < self.steps:
             run.advance(min(self.keep_every, self.steps - run.done))
-        held = [i for i in images if i.validation]
-        figures = evaluate(run.average.module, held, torch.device(self.device))
-        (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
-        log.info("%s", json.dumps(figures))
 
 
 class _Run:
     def __init__(self, recipe: SegmenterRecipe, images: list[Segmented], out: Path) -> None:
         self.recipe, self.images, self.out, self.done = recipe, images, out, 0
         self.device = torch.device(recipe.device)
-        self.network = recipe.network.to(self.device, memory_format=torch.channels_last)
+        self.network = channels_last(recipe.network, self.device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=0.01
         )
@@ -205,37 +200,3 @@ def lesion_loss(logits: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) 
     total = (probability + truth * weight).sum((0, 2, 3))
     dice = 1 - (2 * overlap + 1) / (total + 1)
     return 4 * (entropy * weight).mean() + dice.mean()
-
-
-@torch.no_grad()
-def evaluate(
-    network: nn.Module, held: list[Segmented], device: torch.device
-) -> dict[str, dict[str, float]]:
-    """Dice at 0.5 and AUPR of each label over the held-out lesion images; false alarms on healthy.
-
-    Returns
-    -------
-    dict
-        A row a label with ``dice``, ``aupr`` and ``n`` images; ``healthy`` holds the share of px
-        marked as any lesion in grade-0 eyes.
-    """
-    from monai.inferers.inferer import SlidingWindowInferer  # noqa: PLC0415  heavy, used here alone
-
-    network.eval()
-    window = SlidingWindowInferer(roi_size=512, sw_batch_size=1, overlap=0.25, mode="gaussian")
-    scores: list[NDArray[np.float32]] = []
-    for item in held:
-        inputs = torch.from_numpy(normalise(item.image[None])).to(device)
-        logits = window(inputs, network)
-        assert isinstance(logits, torch.Tensor)
-        scores.append(logits[0].sigmoid().float().cpu().numpy())
-    figures: dict[str, dict[str, float]] = {}
-    for bit, label in enumerate(LABELS):
-        pairs = [(s[bit], i.mask >> bit & 1) for s, i in zip(scores, held, strict=True) if i.discs_known]
-        flat = np.concatenate([p[0].ravel() for p in pairs])
-        truth = np.concatenate([p[1].ravel() for p in pairs]).astype(bool)
-        figures[label] = {"n": len(pairs), **segmentation_figures(flat, truth, 0.5)}
-    healthy = [s[:DISC].max(0) for s, i in zip(scores, held, strict=True) if not i.discs_known]
-    alarms = float(np.mean([np.mean(h >= 0.5) for h in healthy])) if healthy else float("nan")
-    figures["healthy"] = {"n": len(healthy), "marked_share": round(alarms, 6)}
-    return figures

@@ -1,0 +1,148 @@
+"""medlocker inspect: what a file is, in words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medlocker_dicom.dicom.fundus import check_source
+from medlocker_dicom.dicom.locked import read_locked
+from medlocker_dicom.dicom.marks import is_locked
+from medlocker_dicom.dicom.reading import read_file
+from medlocker_dicom.errors import IdentityError, PacketMissingError, UsageError
+from medlocker_dicom.keyfile import canonical, fingerprint_of, load_keyfile, load_public
+from medlocker_dicom.keyfile.caps import MAX_IDENTITY_BYTES, MAX_KEYFILE_BYTES
+from medlocker_dicom.keyfile.identity_text import FORMAT as IDENTITY_FORMAT
+from medlocker_dicom.keyfile.public import parse_line
+
+Facts = dict[str, Any]
+_HEAD = 4096
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="DICOM object, key file, identity or bundle.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say in words what a locked object, key file, identity or bundle is."""
+    facts = describe(path)
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+        return
+    for key, value in facts.items():
+        words = ", ".join(map(str, value)) if isinstance(value, list) else value
+        sys.stdout.write(f"{key.replace('_', ' '):18} {words}\n")
+
+
+def describe(path: Path) -> Facts:
+    """Find out what a path holds; nothing secret is looked at.
+
+    Raises
+    ------
+    MedLockerError
+        It is damaged, or none of the things that MedLocker knows.
+    """
+    if path.is_dir():
+        return _bundle(path)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if head.startswith(b"{") and IDENTITY_FORMAT.encode() in head:
+        return _identity(path)
+    if head.startswith(b"{"):
+        return _keyfile(path)
+    if head.startswith(b"medlocker"):
+        return _public(head)
+    return _dicom(path)
+
+
+def _bundle(path: Path) -> Facts:
+    try:
+        from medlocker_dicom.bundles.bundle import read_bundle  # noqa: PLC0415  the engine
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"bundles need {error.name}", "pip install 'medlocker-dicom[engine]'"
+        ) from error
+    bundle = read_bundle(path)
+    return {
+        "what": f"MONAI bundle, {bundle.kind}",
+        "name": bundle.name,
+        "network": bundle.network["_target_"],
+        "labels": list(bundle.labels),
+        "input_size": f"{bundle.input_size} px",
+        "weights_sha256": f"{bundle.weights_sha256} (verified)",
+        "version": bundle.metadata.get("version", "not given"),
+    }
+
+
+def _identity(path: Path) -> Facts:
+    with path.open("rb") as stream:
+        data = stream.read(MAX_IDENTITY_BYTES + 1)
+    record = canonical.loads(data, IdentityError, max_bytes=MAX_IDENTITY_BYTES, max_values=256)
+    if not isinstance(record, dict):
+        raise IdentityError(f"{path}: not an identity")
+    public = parse_line(str(record.get("public")))
+    protected = "Argon2id" if record.get("kdf") else "none: whoever can read the file can use it"
+    return {
+        "what": "identity (private key)",
+        "name": public.name,
+        "fingerprint": public.fingerprint,
+        "key": public.kem.name,
+        "passphrase": protected,
+    }
+
+
+def _keyfile(path: Path) -> Facts:
+    with path.open("rb") as stream:
+        keyfile = load_keyfile(stream.read(MAX_KEYFILE_BYTES + 1))
+    ends = sorted({f"{g.expires:%Y-%m-%d}" if g.expires else "never" for g in keyfile.grants})
+    return {
+        "what": "key file",
+        "issuer": f"{keyfile.issuer.name} {keyfile.issuer.fingerprint}".strip(),
+        "recipient": fingerprint_of(keyfile.recipient),
+        "grants": len(keyfile.grants),
+        "expires": ends,
+        "signature": "valid for the issuer that it names",
+    }
+
+
+def _public(data: bytes) -> Facts:
+    public = load_public(data)
+    return {
+        "what": "public key",
+        "name": public.name,
+        "fingerprint": public.fingerprint,
+        "key": public.kem.name,
+    }
+
+
+def _dicom(path: Path) -> Facts:
+    ds = read_file(path)
+    if not is_locked(ds):
+        check_source(ds)
+        return {
+            "what": "fundus photograph, not locked",
+            "sop_class": ds.SOPClassUID.name,
+            "sop_instance_uid": str(ds.SOPInstanceUID),
+            "size": f"{ds.Columns} x {ds.Rows} px",
+        }
+    try:
+        locked = read_locked(path)
+    except PacketMissingError as error:
+        return {"what": "locked photograph whose recovery packet was stripped", "why": str(error)}
+    frames, rows, columns, _ = locked.pixels.shape
+    return {
+        "what": "locked photograph",
+        "sop_class": locked.ds.SOPClassUID.name,
+        "locked_sop_instance_uid": str(locked.ds.SOPInstanceUID),
+        "source_sop_instance_uid": locked.source_uid,
+        "size": f"{columns} x {rows} px, {frames} frames, {locked.bits} bits, {locked.photometric}",
+        "recovery_packet": f"{len(locked.packet or b'')} bytes, sealed",
+        "issuer_key": locked.issuer.hex(),
+    }

@@ -1,0 +1,181 @@
+"""medlocker lock: lock a folder of DICOM fundus photographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medlocker_dicom.cli.guard import PARTIAL
+from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
+from medlocker_dicom.cli.progress import shown
+from medlocker_dicom.errors import LogoError, UsageError
+from medlocker_dicom.keyfile import Identity, dump_identity
+from medlocker_dicom.keyfile.identity_file import create_identity
+
+if TYPE_CHECKING:
+    from medlocker_dicom.folder.lock import Item
+    from medlocker_dicom.keyfile import PublicIdentity
+    from medlocker_dicom.watermark.logo import Logo
+
+MAX_LOGO_FILE = 32 << 20
+
+
+def lock(  # noqa: PLR0913  one parameter an option
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="DICOM file or folder.")],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DST", help="New folder, or one that the same command began.")
+    ],
+    *,
+    to: Annotated[
+        list[Path], typer.Option("--to", metavar="PUB", help="Public key of a recipient; repeat.")
+    ],
+    custodian: Annotated[
+        Path | None,
+        typer.Option(metavar="PUB", help="Public key of the custodian, kept offline."),
+    ] = None,
+    issuer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Identity that signs; by default one is made for this user."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    mode: Annotated[
+        str, typer.Option(help="avoid: off the lesions; anywhere; inside: on them.")
+    ] = "avoid",
+    strategy: Annotated[
+        str, typer.Option(help="paper, random-mutation or random-placement.")
+    ] = "paper",
+    budget: Annotated[int, typer.Option(min=1, max=100_000, help="Most queries a frame.")] = 650,
+    margin: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Lead of the wrong class that ends a search; 0: first flip."
+        ),
+    ] = 0.1,
+    models: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Classifiers to turn; all by default.")
+    ] = "",
+    bundles: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of MONAI bundles to look in first.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="True grades: columns file (or uid), grade.")
+    ] = None,
+    logo: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="The hospital's logo, with transparency.")
+    ] = None,
+    sl: Annotated[float, typer.Option(min=1, max=16, help="Image width over logo width.")] = 4.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    codec: Annotated[
+        str, typer.Option(help="Of the locked pixels: uncompressed, rle, jpegls or j2k.")
+    ] = "uncompressed",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print lock.json to the standard output.")
+    ] = False,
+) -> None:
+    """Lock every fundus photograph in SRC for the recipients."""
+    recipients = _recipients([*to, *([custodian] if custodian else [])])
+    signer = read_private(issuer, passphrase_file) if issuer else _own_issuer()
+    chosen = _logo(logo)
+    _engine()
+    from medlocker_dicom.folder.lock import (  # noqa: PLC0415  the engine, wanted by this command alone
+        LockRun,
+        read_labels,
+    )
+    from medlocker_dicom.pipeline.lock import Locker  # noqa: PLC0415  the same
+    from medlocker_dicom.pipeline.models import load_models  # noqa: PLC0415  the same
+    from medlocker_dicom.pipeline.policy import make_policy  # noqa: PLC0415  the same
+
+    policy = make_policy(
+        mode=mode, strategy=strategy, budget=budget, margin=margin, sl=sl, seed=seed, codec=codec
+    )
+    ensemble, segmenter = load_models([m for m in models.split(",") if m], bundles)
+    truth = read_labels(labels, len(ensemble.labels)) if labels else {}
+    locker = Locker(policy, ensemble, segmenter.lesions, chosen, signer, tuple(recipients.values()))
+    run = LockRun(source, destination, locker, tuple(recipients), truth)
+    failed = [item for item in shown(run.items(), "locking", _note) if item.error]
+    if as_json:
+        sys.stdout.write((destination / "lock.json").read_text())
+    else:
+        summary = json.loads((destination / "lock.json").read_bytes())
+        sys.stdout.write(
+            f"{len(summary['instances'])} locked, {len(failed)} failed: "
+            f"{destination / 'report.html'}\n"
+        )
+    if failed:
+        alone = source.is_file() and failed[0].error is not None
+        raise typer.Exit(failed[0].error.exit_code if alone and failed[0].error else PARTIAL)
+
+
+def _note(item: Item) -> str:
+    if item.entry is None:
+        return ""
+    frames = item.entry["record"]["frames"]
+    turned = sum(frame["flipped"] for frame in frames)
+    queries = sum(frame["queries"] for frame in frames)
+    if len(frames) == 1:
+        return f"({frames[0]['clean_grade']} -> {frames[0]['locked_grade']}, {queries} queries)"
+    return f"({turned} of {len(frames)} frames turned, {queries} queries)"
+
+
+def _recipients(paths: list[Path]) -> dict[str, PublicIdentity]:
+    """Read the recipients' public keys; a key file is named after the public key's file."""
+    named: dict[str, PublicIdentity] = {}
+    for path in paths:
+        public = read_public(path)
+        name = path.name.removesuffix(".pub").removesuffix(".key")
+        if name in named:
+            raise UsageError(f"{path}: a recipient called {name} is there already")
+        if any(public.id == other.id for other in named.values()):
+            raise UsageError(f"{path}: this public key is given twice")
+        named[name] = public
+    return named
+
+
+def _own_issuer() -> Identity:
+    """Read this user's issuer identity; made at the first lock, without a passphrase."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    path = (Path(base) if base else Path.home() / ".config") / "medlocker" / "issuer.key"
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{path.parent}: cannot be made: {error.strerror}", "name an identity by --issuer"
+            ) from error
+        create_identity(path, dump_identity(Identity.generate(name="issuer"), None))
+        sys.stderr.write(f"made {path}, without a passphrase: keep it safe, it signs your grants\n")
+    return read_private(path, None)
+
+
+def _logo(path: Path | None) -> Logo:
+    from medlocker_dicom.watermark.png import default_logo, load_logo  # noqa: PLC0415  needs Pillow
+
+    if path is None:
+        return default_logo()
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_LOGO_FILE + 1)
+    except OSError as error:
+        raise LogoError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > MAX_LOGO_FILE:
+        raise LogoError(f"{path}: larger than {MAX_LOGO_FILE} bytes")
+    return load_logo(data, str(path))
+
+
+def _engine() -> None:
+    """Say what to install where the models' libraries are not there."""
+    try:
+        import cv2  # noqa: F401, PLC0415
+        import onnxruntime  # noqa: F401, PLC0415
+        import torch  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"locking needs {error.name}", "pip install 'medlocker-dicom[engine]'"
+        ) from error

@@ -1,0 +1,60 @@
+"""The medlocker command.
+
+Exit codes: 0 done; 2 unusable option or argument; 3 some files failed, the others are
+done; 4 the source cannot be locked; 5 the logo cannot be placed; 6 a model is missing or
+damaged; 7 a key is refused; 8 a locked object cannot be unlocked; 9 results cannot be
+written; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from medlocker_dicom import __version__
+from medlocker_dicom.cli import bundles, demo, identity, inspect, lock, unlock
+from medlocker_dicom.cli.guard import Guarded
+
+app = typer.Typer(
+    cls=Guarded,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Lock fundus photographs against unauthorised AI, and give them back bit by bit.",
+    epilog=" ".join((__doc__ or "").partition("\n\n")[2].split()),
+)
+app.add_typer(identity.app, name="identity")
+app.command("lock")(lock.lock)
+app.command("unlock")(unlock.unlock)
+app.command("verify")(unlock.verify)
+app.command("inspect")(inspect.inspect)
+app.command("demo")(demo.demo)
+app.add_typer(bundles.app, name="bundles")
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  typer's callback signature
+    if wanted:
+        sys.stdout.write(f"medlocker {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Lock fundus photographs against unauthorised AI, and give them back bit by bit."""
+
+
+def run() -> None:
+    """Entry point."""
+    app(prog_name="medlocker")
+
+
+if __name__ == "__main__":
+    run()

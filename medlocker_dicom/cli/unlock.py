@@ -1,0 +1,103 @@
+"""medlocker unlock, medlocker verify: what a recipient does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medlocker_dicom.cli.guard import PARTIAL
+from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
+from medlocker_dicom.cli.progress import shown
+from medlocker_dicom.folder.unlock import (
+    Item,
+    Keys,
+    find_keyfiles,
+    read_keys,
+    unlock_folder,
+    verify_folder,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Source = Annotated[Path, typer.Argument(metavar="SRC", help="Locked DICOM file or folder.")]
+IdentityFile = Annotated[
+    Path, typer.Option("--identity", metavar="FILE", help="Your private key file.")
+]
+KeyFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--key", metavar="FILE.mlkey", help="Key file; repeat. By default those beside the data."
+    ),
+]
+Issuer = Annotated[
+    Path | None,
+    typer.Option("--issuer", metavar="PUB", help="Trust this issuer alone."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON line a file.")]
+
+
+def unlock(  # noqa: PLR0913  one parameter an option
+    source: Source,
+    destination: Annotated[
+        Path, typer.Argument(metavar="DST", help="New folder, or one that the same command began.")
+    ],
+    *,
+    identity: IdentityFile,
+    key: KeyFiles = None,
+    issuer: Issuer = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Give back the original photographs, bit by bit, or nothing."""
+    keys = _keys(source, identity, key, issuer, passphrase_file)
+    _report(unlock_folder(source, destination, keys), "unlocking", source, as_json=as_json)
+
+
+def verify(  # noqa: PLR0913  one parameter an option
+    source: Source,
+    *,
+    identity: IdentityFile,
+    key: KeyFiles = None,
+    issuer: Issuer = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Check that each file is the one its key was issued for, untouched; write nothing."""
+    keys = _keys(source, identity, key, issuer, passphrase_file)
+    _report(verify_folder(source, keys), "verifying", source, as_json=as_json)
+
+
+def _keys(
+    source: Path,
+    identity: Path,
+    key: list[Path] | None,
+    issuer: Path | None,
+    passphrase_file: Path | None,
+) -> Keys:
+    trusted = read_public(issuer) if issuer else None
+    private = read_private(identity, passphrase_file)
+    return read_keys(private, key or find_keyfiles(source), trusted)
+
+
+def _report(items: Iterable[Item], verb: str, source: Path, *, as_json: bool) -> None:
+    """Show items as they come; end with the exit code that they add up to."""
+    good, failed = 0, []
+    for item in shown(items, verb):
+        if item.error:
+            failed.append(item.error)
+        else:
+            good += 1
+        if as_json:
+            row = {"path": str(item.path), "state": item.state}
+            if item.error:
+                row |= {"error": str(item.error), "hint": item.error.hint}
+            sys.stdout.write(json.dumps(row) + "\n")
+    if not as_json:
+        sys.stdout.write(f"{good} good, {len(failed)} failed\n")
+    if failed:
+        raise typer.Exit(failed[0].exit_code if source.is_file() else PARTIAL)
