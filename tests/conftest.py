@@ -42,7 +42,7 @@ def peer() -> Callable[[str], Peer]:
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real photographs; skips where there is no shared folder."""
     if not BESIDE.exists():

@@ -70,6 +70,7 @@ def _bundle(path: Path) -> Facts:
             f"bundles need {error.name}", "pip install 'medlocker-dicom[engine]'"
         ) from error
     bundle = read_bundle(path)
+    figures = bundle.metadata.get("eval_metrics", {})
     return {
         "what": f"MONAI bundle, {bundle.kind}",
         "name": bundle.name,
@@ -78,7 +79,13 @@ def _bundle(path: Path) -> Facts:
         "input_size": f"{bundle.input_size} px",
         "weights_sha256": f"{bundle.weights_sha256} (verified)",
         "version": bundle.metadata.get("version", "not given"),
+        **{f"on_{name}": _words(row) for name, row in figures.items()},
     }
+
+
+def _words(figures: Facts) -> str:
+    """Lay out a row of figures."""
+    return ", ".join(f"{name} {value}" for name, value in figures.items())
 
 
 def _identity(path: Path) -> Facts:
