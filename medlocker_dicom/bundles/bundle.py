@@ -8,27 +8,30 @@ needs beyond MONAI's own fields stands under ``medlocker`` in the metadata:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
+import inspect
 import json
 import os
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from medlocker_dicom.errors import BundleDigestError, BundleFormatError, BundleMissingError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
 
 Kind = Literal["dr-classifier", "lesion-segmenter"]
 KINDS: tuple[Kind, ...] = ("dr-classifier", "lesion-segmenter")
-#: Modules whose classes and functions a bundle may name as its network.
-ALLOWED_NETWORKS = ("medlocker_dicom.bundles.networks.", "monai.networks.nets.")
+#: Where the networks live that a bundle may name: classes of torch modules, and our functions.
+OWN_NETWORKS = "medlocker_dicom.bundles.networks"
+ALLOWED_NETWORKS = (f"{OWN_NETWORKS}.", "monai.networks.nets.")
 MAX_CONFIG_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 2 << 30
 #: Folder of the bundles that come with the source tree.
@@ -149,12 +152,21 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleFormatError(f"{path}: kind {kind!r} is not one of {', '.join(KINDS)}")
     if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
         raise BundleFormatError(f"{path}: labels must be a list of names")
+    if len(set(labels)) < len(labels):
+        raise BundleFormatError(f"{path}: a label is named twice")
     if not isinstance(size, int) or not 32 <= size <= 4096:
         raise BundleFormatError(f"{path}: input_size {size!r} is not between 32 and 4096 px")
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise BundleFormatError(f"{path}: weights_sha256 is not 64 hexadecimal digits")
     bundle = Bundle(
-        path, path.name, kind, tuple(labels), size, digest, _network(path, inference), metadata
+        path,
+        path.absolute().name,
+        kind,
+        tuple(labels),
+        size,
+        digest,
+        _network(path, inference),
+        metadata,
     )
     _check_weights(bundle)
     return bundle
@@ -169,29 +181,42 @@ def build_network(bundle: Bundle) -> nn.Module:
         The weights are unreadable, hold more than tensors, or do not fit the network.
     """
     arguments = {key: value for key, value in bundle.network.items() if key != "_target_"}
-    module, _, attribute = str(bundle.network["_target_"]).rpartition(".")
     try:
-        network: nn.Module = getattr(importlib.import_module(module), attribute)(**arguments)
+        network = _builder(bundle)(**arguments)
         state = torch.load(bundle.weights_file, map_location="cpu", weights_only=True)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
-    except (
-        AttributeError,
-        EOFError,
-        ImportError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
+    except BundleFormatError:
+        raise
+    except Exception as error:  # what a foreign network or a damaged pickle raises is unbounded
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BundleFormatError(
             f"{bundle.path}: the weights do not load into the network: {reason}",
             "restore the bundle from its source",
         ) from error
     return network.eval()
+
+
+def _builder(bundle: Bundle) -> Callable[..., nn.Module]:
+    """Import what ``_target_`` names; refuse what only passes through an allowed module."""
+    target = str(bundle.network["_target_"])
+    module, _, attribute = target.rpartition(".")
+    found: Any = getattr(importlib.import_module(module), attribute)
+    ours = inspect.isfunction(found) and found.__module__ == OWN_NETWORKS
+    networks = inspect.isclass(found) and issubclass(found, nn.Module)
+    if not (ours or networks) or not f"{found.__module__}.".startswith(ALLOWED_NETWORKS):
+        raise BundleFormatError(f"{bundle.path}: {target} is no network")
+    parameters = inspect.signature(found).parameters
+    asked = [name for name in bundle.network if name.startswith("pretrained")]
+    if any(bundle.network[name] for name in asked):
+        raise BundleFormatError(
+            f"{bundle.path}: network_def asks for {asked[0]} weights, which would be downloaded",
+            "leave it out: the bundle brings its own weights",
+        )
+    # Some networks of MONAI download weights unless they are told not to.
+    untold = {"pretrained": False} if "pretrained" in parameters else {}
+    return functools.partial(found, **untold)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -203,7 +228,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise BundleMissingError(
             f"{path}: no such file", "is this folder a MONAI bundle?"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleFormatError(f"{path}: not readable as JSON") from error
     if not isinstance(value, dict):
         raise BundleFormatError(f"{path}: not a JSON object")
@@ -220,8 +245,13 @@ def _network(path: Path, inference: dict[str, Any]) -> dict[str, Any]:
             f"{path}: network {target} is not allowed",
             f"it must lie under {' or '.join(ALLOWED_NETWORKS)}",
         )
-    if _has_expression(network):
-        raise BundleFormatError(f"{path}: network_def holds a $ or @ expression", "use literals")
+    if any(_has_expression(value) for key, value in network.items() if key != "_target_") or any(
+        key.startswith("_") and key != "_target_" for key in network
+    ):
+        raise BundleFormatError(
+            f"{path}: network_def holds a $, @ or % expression or a nested component",
+            "use literals",
+        )
     return network
 
 
@@ -229,9 +259,7 @@ def _has_expression(value: Any) -> bool:
     if isinstance(value, str):
         return value.startswith(("$", "@", "%"))
     if isinstance(value, dict):
-        return any(
-            _has_expression(v) or (k.startswith("_") and k != "_target_") for k, v in value.items()
-        )
+        return any(k.startswith("_") or _has_expression(v) for k, v in value.items())
     return isinstance(value, list) and any(map(_has_expression, value))
 
 

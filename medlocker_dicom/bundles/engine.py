@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import Bundle, build_network
+from medlocker_dicom.errors import BundleFormatError
+from medlocker_dicom.files import output_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import nn
 
 #: Changes whenever the export below does, so that no stale file is used.
 EXPORT_VERSION = 1
@@ -44,22 +49,34 @@ class OnnxEngine:
         Folder for exported networks; ``$XDG_CACHE_HOME/medlocker`` by default.
     threads
         Threads a run; all cores by default.
+
+    Raises
+    ------
+    BundleFormatError
+        The network does not load, export or run.
+    OutputError
+        The cache cannot be written.
     """
 
     def __init__(self, bundle: Bundle, cache: Path | None = None, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(exported(bundle, cache or default_cache())),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        path = exported(bundle, cache or default_cache())
+        try:
+            self._session = _session(path, options)
+        except Exception:  # noqa: BLE001  the runtime has no common base; the cache is damaged
+            path.unlink(missing_ok=True)
+            self._session = _session(exported(bundle, path.parent), options)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network row by row."""
         rows = [self._session.run(None, {"image": row[None]})[0] for row in inputs]
         return np.concatenate([np.asarray(row, np.float32) for row in rows])
+
+
+def _session(path: Path, options: Any) -> Any:
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 class TorchEngine:
@@ -85,14 +102,43 @@ def exported(bundle: Bundle, cache: Path) -> Path:
     """Export a bundle's network to ONNX, unless the cache has it.
 
     Two processes may do so at once: each writes a file of its own and renames it.
+
+    Raises
+    ------
+    BundleFormatError
+        The network does not load, or cannot be exported.
+    OutputError
+        The cache cannot be written.
     """
-    source = f"{EXPORT_VERSION}|{bundle.weights_sha256}|{sorted(bundle.network.items())}"
-    path = cache / f"{hashlib.sha256(source.encode()).hexdigest()}.onnx"
+    path = cache / f"{_stamp(bundle)}.onnx"
     if path.is_file():
         return path
-    cache.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=cache, suffix=".part")
-    os.close(handle)
+    network = build_network(bundle)
+    part: Path | None = None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=cache, suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        _export(network, bundle, part)
+        part.replace(path)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+    return path
+
+
+def _stamp(bundle: Bundle) -> str:
+    """Name everything that an export depends on."""
+    versions = [version(name) for name in ("torch", "monai")]
+    source = (EXPORT_VERSION, bundle.weights_sha256, bundle.kind, bundle.input_size, versions)
+    text = json.dumps([*source, bundle.network], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _export(network: nn.Module, bundle: Bundle, path: Path) -> None:
     side = bundle.input_size if bundle.kind == "dr-classifier" else 64
     try:
         with warnings.catch_warnings():
@@ -100,15 +146,19 @@ def exported(bundle: Bundle, cache: Path) -> Path:
             # sizes taken as constant, holds: MONAI's padding is for odd sizes, ours are even.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                build_network(bundle),
+                network,
                 (torch.zeros(1, 3, side, side),),
-                part,
+                str(path),
                 dynamo=False,
                 input_names=["image"],
                 output_names=["pred"],
                 dynamic_axes={"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n"}},
             )
-        Path(part).replace(path)
-    finally:
-        Path(part).unlink(missing_ok=True)
-    return path
+    except OSError:
+        raise
+    except Exception as error:  # a foreign network may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BundleFormatError(
+            f"{bundle.path}: the network does not run on {side} x {side} px: {reason}",
+            "check network_def and input_size",
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -58,12 +58,18 @@ class Classifier:
         -------
         ndarray
             float64 (B, classes), rows sum to one.
+
+        Raises
+        ------
+        BundleFormatError
+            The network has not as many outputs as the bundle has labels.
         """
         sized = (self.size, self.size)
         fitting = (
             crops if crops.shape[1:3] == sized else np.stack([resample(c, sized) for c in crops])
         )
         logits = self._engine(normalise(fitting)).astype(np.float64)
+        _check_outputs(self.bundle, logits, 2)
         powers = np.exp(logits - logits.max(1, keepdims=True))
         result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
         return result
@@ -177,10 +183,25 @@ class Segmenter:
                 if not padded[window].any():
                     seen[window] += 1
                     continue
-                logits = self._engine(normalise(padded[window][None]))[0]
-                total[:, *window] += 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+                logits = self._engine(normalise(padded[window][None]))
+                _check_outputs(self.bundle, logits, 4)
+                total[:, *window] += 1 / (1 + np.exp(-np.clip(logits[0], -30, 30)))
                 seen[window] += 1
         return (total / seen)[:, :height, :width].astype(np.float32)
+
+
+def _check_outputs(bundle: Bundle, logits: NDArray[Any], axes: int) -> None:
+    labels = len(bundle.labels)
+    if logits.ndim != axes or logits.shape[1] != labels:
+        raise BundleFormatError(
+            f"{bundle.path}: the network answers with shape {logits.shape} to {labels} labels",
+            "labels and network_def in the bundle have to agree",
+        )
+    if not np.isfinite(logits).all():
+        raise BundleFormatError(
+            f"{bundle.path}: the network answers with values that are no numbers",
+            "restore the bundle from its source",
+        )
 
 
 def _starts(length: int) -> list[int]:
