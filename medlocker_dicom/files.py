@@ -43,9 +43,10 @@ def write_file(path: Path, data: bytes) -> None:
         part.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
         raise output_error(path, error) from error
+    finally:
+        if part is not None:  # also where a user's Ctrl-C came in between
+            part.unlink(missing_ok=True)
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from medlocker_dicom.errors import DestinationError
-from medlocker_dicom.files import append_line, output_error, write_file
+from medlocker_dicom.files import PART, append_line, output_error, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +27,21 @@ class Journal:
     ----------
     folder
         The destination.
+    lines
+        What earlier runs have done: each has a ``path``, and the last one of a path counts.
+
+    Attributes
+    ----------
     entries
-        What earlier runs have done.
+        By path.
     """
 
-    def __init__(self, folder: Path, entries: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, lines: list[dict[str, Any]]) -> None:
         self._path = folder / NAME
-        self.entries = entries
+        self.entries = {str(line["path"]): line for line in lines}
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Append an entry and see it onto the disk.
+        """Append an entry, which replaces an earlier one of its path, and see it onto the disk.
 
         Raises
         ------
@@ -43,7 +49,7 @@ class Journal:
             The destination is full or gone.
         """
         append_line(self._path, json.dumps(entry, sort_keys=True).encode())
-        self.entries.append(entry)
+        self.entries[str(entry["path"])] = entry
 
 
 @contextmanager
@@ -67,24 +73,35 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
     header = json.dumps(run, sort_keys=True).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            if any(folder.iterdir()):
-                raise DestinationError(
-                    f"{folder}: not empty", "choose a new folder, or one that an earlier run began"
-                )
-            write_file(path, header + b"\n")
-        with path.open("r+b") as stream:
+        if any(one.name != NAME for one in folder.iterdir()) and not path.exists():
+            raise DestinationError(
+                f"{folder}: not empty", "choose a new folder, or one that an earlier run began"
+            )
+        # Opened before it is written: of two processes that begin at once, one gets the lock.
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
             _claim(folder, stream.fileno())
             lines, whole = _whole_lines(stream.read(), folder)
             stream.truncate(whole)
-            if not lines or lines[0] != json.loads(header):
+            if not lines:
+                lines = [json.loads(header)]
+                append_line(path, header)
+                sync_folder(folder)
+            if lines[0] != json.loads(header):
                 raise DestinationError(
-                    f"{folder}: holds a run with other options, models or recipients",
+                    f"{folder}: holds a run with another source, other options, models or "
+                    "recipients",
                     "choose a new folder, or repeat the command that began it",
                 )
+            _sweep(folder)
             yield Journal(folder, lines[1:])
     except OSError as error:
         raise output_error(folder, error) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for part in folder.rglob(f".*{PART}"):
+        part.unlink()
 
 
 def _claim(folder: Path, descriptor: int) -> None:
@@ -99,13 +116,13 @@ def _claim(folder: Path, descriptor: int) -> None:
 def _whole_lines(data: bytes, folder: Path) -> tuple[list[dict[str, Any]], int]:
     """Parse the lines that were written to their end; the rest was cut off by a crash."""
     whole = data.rfind(b"\n") + 1
-    lines = []
+    lines: list[dict[str, Any]] = []
     for line in data[:whole].splitlines():
         try:
             value = json.loads(line) if len(line) <= MAX_LINE else None
         except ValueError:
             value = None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or (lines and not isinstance(value.get("path"), str)):
             raise DestinationError(
                 f"{folder / NAME}: damaged", "choose a new folder and start over"
             )

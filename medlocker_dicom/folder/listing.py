@@ -54,13 +54,16 @@ def folder_of(source: Path) -> Path:
 def check_apart(source: Path, destination: Path) -> None:
     """Refuse a destination inside its source, or the other way round.
 
+    The folder of a source that is one file may hold the destination, but not be it.
+
     Raises
     ------
     DestinationError
         They overlap.
     """
     src, dst = folder_of(source).resolve(), destination.resolve()
-    if dst == src or src in dst.parents or (source.is_dir() and dst in src.parents):
+    nested = src in dst.parents or dst in src.parents
+    if dst == src or (nested and not source.is_file()):
         raise DestinationError(
             f"{destination}: source and destination lie inside each other",
             "choose a folder outside the source",

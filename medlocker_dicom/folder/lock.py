@@ -112,8 +112,10 @@ class LockRun:
         files = list_files(self.source)
         failed: list[dict[str, str]] = []
         with open_journal(self.destination, self._header()) as journal:
-            done = {entry["path"]: entry for entry in journal.entries}
-            owners = {e["record"]["source_sop_instance_uid"]: e["path"] for e in journal.entries}
+            done = journal.entries
+            owners = {
+                entry["record"]["source_sop_instance_uid"]: path for path, entry in done.items()
+            }
             for number, path in enumerate(files, 1):
                 if str(path) in done and (self.destination / path).is_file():
                     yield Item(path, number, len(files), "already", entry=done[str(path)])
@@ -126,10 +128,17 @@ class LockRun:
                     failed.append({"path": str(path), "error": str(error), "hint": error.hint})
                     yield Item(path, number, len(files), "failed", error=error)
                     continue
-                if str(path) not in done:  # else the file was lost, and comes out the same
-                    journal.add(entry)
+                self._remember(journal, entry)
                 yield Item(path, number, len(files), "locked", entry=entry)
             self._finish(journal, failed)
+
+    def _remember(self, journal: Journal, entry: dict[str, Any]) -> None:
+        """Write an entry down; a locked file whose grants could not be kept is of no use."""
+        try:
+            journal.add(entry)
+        except OutputError:
+            (self.destination / entry["path"]).unlink(missing_ok=True)
+            raise
 
     def _header(self) -> dict[str, Any]:
         """Say what makes two commands the same run."""
@@ -138,6 +147,7 @@ class LockRun:
         return {
             "format": "medlocker lock journal",
             "version": 1,
+            "source": str(folder_of(self.source).resolve()),
             "policy": locker.policy.digest,
             "models": [c.bundle.weights_sha256 for c in locker.ensemble.classifiers],
             "logo": locker.logo.sha256.hex(),
@@ -170,7 +180,7 @@ class LockRun:
 
     def _finish(self, journal: Journal, failed: list[dict[str, str]]) -> None:
         """Write key files, lock.json and the report from the journal."""
-        locker, entries = self.locker, journal.entries
+        locker, entries = self.locker, list(journal.entries.values())
         for column, (name, recipient) in enumerate(zip(self.names, locker.recipients, strict=True)):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
             keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants))
@@ -190,7 +200,8 @@ class LockRun:
         text = json.dumps(summary, indent=1).encode() + b"\n"
         write_file(self.destination / "lock.json", text)
         thumbnails = {entry["path"]: entry["thumbnail"] for entry in entries}
-        report = render_report(summary, thumbnails).encode()
+        # A file name that is no UTF-8 comes as lone surrogates, which have no encoding.
+        report = render_report(summary, thumbnails).encode(errors="backslashreplace")
         write_file(self.destination / "report.html", report)
 
 
@@ -232,7 +243,7 @@ def read_labels(path: Path, classes: int) -> dict[str, int]:
         The file is unreadable, lacks a column, or holds a grade out of range.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: not readable as CSV") from error
@@ -240,7 +251,7 @@ def read_labels(path: Path, classes: int) -> dict[str, int]:
     for number, row in enumerate(rows, 2):
         key = row.get("file") or row.get("uid")
         grade = row.get("grade") or ""
-        if not key or not grade.isdecimal() or int(grade) >= classes:
+        if not key or not grade.isdecimal() or int(grade[:9]) >= classes:
             raise UsageError(
                 f"{path}, line {number}: needs file (or uid) and a grade from 0 to {classes - 1}",
                 "the first line names the columns, such as file,grade",

@@ -172,10 +172,11 @@ def unlock_folder(
     run: dict[str, Any] = {
         "format": "medlocker unlock journal",
         "version": 1,
+        "source": str(folder_of(source).resolve()),
         "identity": keys.identity.public.id.hex(),
     }
     with open_journal(destination, run) as journal:
-        done = {entry["path"] for entry in journal.entries}
+        done = set(journal.entries)
         for number, path in enumerate(files, 1):
             if str(path) in done and (destination / path).is_file():
                 yield Item(path, number, len(files), "already")
