@@ -32,11 +32,11 @@ class Guarded(TyperGroup):
 
 def say_error(error: MedLockerError) -> None:
     """Print an error and its hint to the standard error stream."""
-    sys.stderr.write(f"medlocker: error: {_plain(str(error))}\n")
+    sys.stderr.write(f"medlocker: error: {plain(str(error))}\n")
     if error.hint:
-        sys.stderr.write(f"medlocker: hint: {_plain(error.hint)}\n")
+        sys.stderr.write(f"medlocker: hint: {plain(error.hint)}\n")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep control characters of hostile file names and attributes off the terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

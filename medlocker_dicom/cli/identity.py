@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medlocker_dicom.errors import DestinationError, IdentityError, UsageError
+from medlocker_dicom.errors import DestinationError, IdentityError, OutputError, UsageError
 from medlocker_dicom.files import write_file
 from medlocker_dicom.keyfile import (
     Identity,
@@ -59,7 +59,11 @@ def new(
     identity = Identity.generate(kem, name or file.stem)
     passphrase = None if no_passphrase else _new_passphrase(passphrase_file)
     create_identity(file, dump_identity(identity, passphrase))
-    write_file(public_path, dump_public(identity.public))
+    try:
+        write_file(public_path, dump_public(identity.public))
+    except OutputError:
+        file.unlink()  # nothing was sealed to it yet, and the name is free for another try
+        raise
     if no_passphrase:
         sys.stderr.write(f"{file} has no passphrase: whoever can read it can use it\n")
     sys.stdout.write(f"{file}\n{public_path}\nfingerprint {identity.public.fingerprint}\n")

@@ -12,7 +12,7 @@ import typer
 from medlocker_dicom.dicom.fundus import check_source
 from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.marks import is_locked
-from medlocker_dicom.dicom.reading import read_file
+from medlocker_dicom.dicom.reading import naming, parsing, read_file
 from medlocker_dicom.errors import IdentityError, PacketMissingError, UsageError
 from medlocker_dicom.keyfile import canonical, fingerprint_of, load_keyfile, load_public
 from medlocker_dicom.keyfile.caps import MAX_IDENTITY_BYTES, MAX_KEYFILE_BYTES
@@ -53,13 +53,16 @@ def describe(path: Path) -> Facts:
             head = stream.read(_HEAD)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    if head.startswith(b"{") and IDENTITY_FORMAT.encode() in head:
-        return _identity(path)
-    if head.startswith(b"{"):
-        return _keyfile(path)
+    if head.startswith((b"{", b"medlocker")):
+        with naming(path):
+            return _text(path, head)
+    return _dicom(path)
+
+
+def _text(path: Path, head: bytes) -> Facts:
     if head.startswith(b"medlocker"):
         return _public(head)
-    return _dicom(path)
+    return _identity(path) if IDENTITY_FORMAT.encode() in head else _keyfile(path)
 
 
 def _bundle(path: Path) -> Facts:
@@ -93,7 +96,7 @@ def _identity(path: Path) -> Facts:
         data = stream.read(MAX_IDENTITY_BYTES + 1)
     record = canonical.loads(data, IdentityError, max_bytes=MAX_IDENTITY_BYTES, max_values=256)
     if not isinstance(record, dict):
-        raise IdentityError(f"{path}: not an identity")
+        raise IdentityError("not an identity")
     public = parse_line(str(record.get("public")))
     protected = "Argon2id" if record.get("kdf") else "none: whoever can read the file can use it"
     return {
@@ -132,12 +135,14 @@ def _public(data: bytes) -> Facts:
 def _dicom(path: Path) -> Facts:
     ds = read_file(path)
     if not is_locked(ds):
-        check_source(ds)
+        with naming(path), parsing("the data set"):
+            check_source(ds)
+            size = f"{ds.get('Columns', '?')} x {ds.get('Rows', '?')} px"
         return {
             "what": "fundus photograph, not locked",
             "sop_class": ds.SOPClassUID.name,
             "sop_instance_uid": str(ds.SOPInstanceUID),
-            "size": f"{ds.Columns} x {ds.Rows} px",
+            "size": size,
         }
     try:
         locked = read_locked(path)

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from medlocker_dicom.cli.guard import say_error
+from medlocker_dicom.cli.guard import plain, say_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -73,7 +73,7 @@ def shown(items: Iterable[T], verb: str, note: Callable[[T], str] = lambda _: ""
     if not console.is_terminal:
         for item in items:
             line = f"{item.number}/{item.total} {item.state} {item.path} {note(item)}".rstrip()
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(plain(line) + "\n")
             if item.error is not None:
                 say_error(item.error)
             yield item
@@ -93,16 +93,18 @@ def shown(items: Iterable[T], verb: str, note: Callable[[T], str] = lambda _: ""
         for item in items:
             if item.error is not None:
                 progress.console.print(
-                    f"medlocker: error: {escape(str(item.error))}", style="red", highlight=False
+                    f"medlocker: error: {escape(plain(str(item.error)))}",
+                    style="red",
+                    highlight=False,
                 )
                 if item.error.hint:
-                    progress.console.print(f"medlocker: hint: {escape(item.error.hint)}")
+                    progress.console.print(f"medlocker: hint: {escape(plain(item.error.hint))}")
             speed = progress.tasks[task].finished_speed or progress.tasks[task].speed
             progress.update(
                 task,
                 total=item.total,
                 completed=item.number,
-                description=escape(f"{item.path.name} {note(item)}"),
+                description=escape(plain(f"{item.path.name} {note(item)}")),
                 rate=f"{60 * speed:.1f}/min" if speed else "",
             )
             yield item
