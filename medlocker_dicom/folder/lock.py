@@ -244,9 +244,14 @@ def read_labels(path: Path, classes: int) -> dict[str, int]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
+            table = csv.DictReader(stream)
+            rows, columns = list(table), set(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: not readable as CSV") from error
+    if "grade" not in columns or not columns & {"file", "uid"}:
+        raise UsageError(
+            f"{path}: has no columns file (or uid) and grade", "its first line names the columns"
+        )
     labels: dict[str, int] = {}
     for number, row in enumerate(rows, 2):
         key = row.get("file") or row.get("uid")
