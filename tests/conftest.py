@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from desk import QUICK, Desk
+
 BESIDE = Path(__file__).parents[2] / "shared"
 """Where a developer keeps what is not in the repository."""
 
@@ -51,3 +53,74 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.fail(f"{BESIDE} is there, but has no data")
     return data
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of MONAI bundles that take milliseconds: see `tiny_bundles`.
+
+    It holds ``dr_classifier_tiny``, and a ``lesion_segmenter`` that marks nothing.
+    """
+    from tiny_bundles import write_classifier, write_segmenter  # noqa: PLC0415  loads torch
+
+    folder = tmp_path_factory.mktemp("bundles")
+    write_classifier(folder / "dr_classifier_tiny")
+    write_segmenter(folder / "lesion_segmenter", everywhere=-10)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def export_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder for exported networks, shared by the tests of a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def _settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
+    """Point every place that MedLocker reads or writes by default into `folder`."""
+    patch.setenv("XDG_CACHE_HOME", str(cache))
+    patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    patch.setenv("COLUMNS", "100")
+    patch.delenv("MEDLOCKER_BUNDLES", raising=False)
+    return Desk(folder)
+
+
+def _furnish(desk: Desk, bundles: Path, patch: pytest.MonkeyPatch) -> Desk:
+    """Give a desk the tiny models, and no others."""
+    from medlocker_dicom.bundles import bundle  # noqa: PLC0415  loads torch
+
+    patch.setenv("MEDLOCKER_BUNDLES", str(bundles))
+    patch.setattr(bundle, "SHIPPED", desk / "no-bundles")
+    return desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, export_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk without models; nothing of the real user's is read or written."""
+    return _settle(tmp_path, export_cache, monkeypatch)
+
+
+@pytest.fixture
+def office(desk: Desk, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """Return a desk with the tiny models, so that it can lock."""
+    return _furnish(desk, tiny_bundles, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def archive(
+    tmp_path_factory: pytest.TempPathFactory, export_cache: Path, tiny_bundles: Path
+) -> Desk:
+    """Return a desk to read from: two eyes in ``src``, locked by ``issuer`` in ``locked``.
+
+    For alice, bob and the custodian; mallory has an identity too. Tests copy
+    what they want to change.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        desk = _settle(tmp_path_factory.mktemp("archive"), export_cache, patch)
+        _furnish(desk, tiny_bundles, patch)
+        source, people = desk.eyes("src", 2), [desk.public(one) for one in ("alice", "bob")]
+        desk.person("mallory")
+        more = ("--custodian", desk.public("custodian"), "--issuer", desk.person("issuer"))
+        desk.good(
+            "lock", source, desk / "locked", "--to", people[0], "--to", people[1], *more, *QUICK
+        )
+    return desk

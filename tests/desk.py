@@ -1,0 +1,170 @@
+"""A user's desk: a folder, an environment, people's keys, eyes to lock, and the command."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from factories import make_fundus
+from medlocker_dicom.cli.main import app
+from medlocker_dicom.dicom.fundus import read_fundus
+from medlocker_dicom.dicom.writing import to_bytes
+from medlocker_dicom.keyfile import Identity, dump_identity, dump_public
+from medlocker_dicom.phantom import phantom
+
+QUICK = ("--models", "dr_classifier_tiny", "--budget", "12")
+"""Options that make a lock take a fifth of a second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The error lines; there is one an error, whatever else is said."""
+        return [line for line in self.err.splitlines() if line.startswith("medlocker: error: ")]
+
+
+@cache
+def eye_pixels(number: int, size: int = 160) -> NDArray[np.uint8]:
+    """Return phantom `number`: uint8 (1, size, size, 3)."""
+    return phantom(np.random.default_rng(number), (size, size)).image[None]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a test works.
+
+    Attributes
+    ----------
+    root
+        A folder of its own.
+    """
+
+    root: Path
+
+    def __truediv__(self, name: str) -> Path:
+        """Return a path on the desk."""
+        return self.root / name
+
+    def run(self, *arguments: str | Path) -> Outcome:
+        """Run ``medlocker`` in this process; a traceback fails the test."""
+        result = CliRunner().invoke(app, [str(one) for one in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    def good(self, *arguments: str | Path) -> Outcome:
+        """Run ``medlocker`` and expect it to succeed."""
+        outcome = self.run(*arguments)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    def lock(self, source: Path, target: Path, *more: str | Path, to: str = "alice") -> Outcome:
+        """Lock quickly for one person, who is made if need be."""
+        return self.run("lock", source, target, "--to", self.public(to), *QUICK, *more)
+
+    def unlock(self, source: Path, target: Path, person: str, *more: str | Path) -> Outcome:
+        """Unlock as a person."""
+        return self.run("unlock", source, target, "--identity", self.person(person), *more)
+
+    def verify(self, source: Path, person: str, *more: str | Path) -> Outcome:
+        """Verify as a person."""
+        return self.run("verify", source, "--identity", self.person(person), *more)
+
+    def person(self, name: str) -> Path:
+        """Return a private key file without passphrase, new at the first call."""
+        path = self.root / f"{name}.key"
+        if not path.exists():
+            identity = Identity.generate(name=name)
+            path.touch(mode=0o600)
+            path.write_bytes(dump_identity(identity, None))
+            self.public(name).write_bytes(dump_public(identity.public))
+        return path
+
+    def public(self, name: str) -> Path:
+        """Return a person's public key file."""
+        path = self.root / f"{name}.key.pub"
+        if not path.exists():
+            self.person(name)
+        return path
+
+    def eye(self, path: str, number: int = 0, **shot: Any) -> Path:
+        """Write an eye of 160 px as DICOM; its UIDs are its number's unless given."""
+        shot = {"instance_uid": f"1.2.826.0.1.3680043.10.9.{number + 1}"} | shot
+        return self.put(path, to_bytes(make_fundus(eye_pixels(number), **shot)))
+
+    def eyes(self, folder: str, count: int) -> Path:
+        """Write a folder of eyes named ``eye0.dcm`` and so on; return it."""
+        for number in range(count):
+            self.eye(f"{folder}/eye{number}.dcm", number)
+        return self.root / folder
+
+    def put(self, path: str, data: bytes) -> Path:
+        """Write bytes to a path on the desk; return it."""
+        whole = self.root / path
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_bytes(data)
+        return whole
+
+    def spawn(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+        """Start ``medlocker`` as a process of its own, its streams piped."""
+        command = [sys.executable, "-u", "-m", "medlocker_dicom.cli.main", *map(str, arguments)]
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+
+def tree(folder: Path) -> set[str]:
+    """Return every file below a folder, hidden ones too, relative to it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def results(folder: Path) -> set[str]:
+    """Return the files of a lock or unlock run that hold instances."""
+    own = {"lock.json", "report.html", ".medlocker-journal"}
+    return {path for path in tree(folder) - own if not path.startswith("keys/")}
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """Read a lock run's lock.json."""
+    record: dict[str, Any] = json.loads((folder / "lock.json").read_bytes())
+    return record
+
+
+def granted(folder: Path, name: str = "alice") -> set[str]:
+    """Return the locked UIDs that a recipient's key file has grants for."""
+    record = json.loads((folder / "keys" / f"{name}.mlkey").read_bytes())
+    return {grant["locked_uid"] for grant in record["grants"]}
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change a JSON file in place, written without spaces and with sorted names."""
+    record = json.loads(path.read_bytes())
+    change(record)
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(text)
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """Tell whether two source instances decode to equal samples of equal depth."""
+    first, second = read_fundus(one), read_fundus(other)
+    return first.bits == second.bits and np.array_equal(first.pixels, second.pixels)
