@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from medlocker_dicom.watermark.logo import Logo
 
 MAX_LOGO_FILE = 32 << 20
+#: What locking imports beyond a recipient's install.
+ENGINE = ("PIL", "SimpleITK", "cv2", "jinja2", "monai", "onnx", "onnxruntime", "torch")
 
 
 def lock(  # noqa: PLR0913  one parameter an option
@@ -80,10 +83,10 @@ def lock(  # noqa: PLR0913  one parameter an option
     ] = False,
 ) -> None:
     """Lock every fundus photograph in SRC for the recipients."""
+    _check_engine()
     recipients = _recipients([*to, *([custodian] if custodian else [])])
     signer = read_private(issuer, passphrase_file) if issuer else _own_issuer()
     chosen = _logo(logo)
-    _engine()
     from medlocker_dicom.folder.lock import (  # noqa: PLC0415  the engine, wanted by this command alone
         LockRun,
         read_labels,
@@ -169,13 +172,10 @@ def _logo(path: Path | None) -> Logo:
     return load_logo(data, str(path))
 
 
-def _engine() -> None:
-    """Say what to install where the models' libraries are not there."""
-    try:
-        import cv2  # noqa: F401, PLC0415
-        import onnxruntime  # noqa: F401, PLC0415
-        import torch  # noqa: F401, PLC0415
-    except ModuleNotFoundError as error:
+def _check_engine() -> None:
+    """Say what to install where the libraries of the lock side are not there."""
+    missing = [name for name in ENGINE if find_spec(name) is None]
+    if missing:
         raise UsageError(
-            f"locking needs {error.name}", "pip install 'medlocker-dicom[engine]'"
-        ) from error
+            f"locking needs {', '.join(missing)}", "pip install 'medlocker-dicom[engine]'"
+        )

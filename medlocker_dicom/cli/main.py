@@ -9,6 +9,7 @@ written; 130 interrupted.
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -53,6 +54,8 @@ def main(
 
 def run() -> None:
     """Entry point."""
+    # What is wrong with a file is said once, in our words and without its control characters.
+    warnings.filterwarnings("ignore", module="pydicom")
     app(prog_name="medlocker")
 
 

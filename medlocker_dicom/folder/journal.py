@@ -48,7 +48,7 @@ class Journal:
         OutputError
             The destination is full or gone.
         """
-        append_line(self._path, json.dumps(entry, sort_keys=True).encode())
+        append_line(self._path, json.dumps(entry).encode())
         self.entries[str(entry["path"])] = entry
 
 

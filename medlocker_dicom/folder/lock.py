@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -121,23 +122,25 @@ class LockRun:
                     yield Item(path, number, len(files), "already", entry=done[str(path)])
                     continue
                 try:
-                    entry = self._lock_file(path, owners)
-                except OutputError:
-                    raise
+                    data, entry = self._lock_file(path, owners)
                 except MedLockerError as error:
                     failed.append({"path": str(path), "error": str(error), "hint": error.hint})
                     yield Item(path, number, len(files), "failed", error=error)
                     continue
-                self._remember(journal, entry)
+                self._keep(journal, data, entry)
+                owners[entry["record"]["source_sop_instance_uid"]] = str(path)
                 yield Item(path, number, len(files), "locked", entry=entry)
             self._finish(journal, failed)
 
-    def _remember(self, journal: Journal, entry: dict[str, Any]) -> None:
-        """Write an entry down; a locked file whose grants could not be kept is of no use."""
+    def _keep(self, journal: Journal, data: bytes, entry: dict[str, Any]) -> None:
+        """Write a locked file and its grants; without them the file would be of no use."""
+        path = self.destination / entry["path"]
         try:
+            write_file(path, data)
             journal.add(entry)
         except OutputError:
-            (self.destination / entry["path"]).unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             raise
 
     def _header(self) -> dict[str, Any]:
@@ -155,8 +158,8 @@ class LockRun:
             "recipients": {name: recipient.id.hex() for name, recipient in recipients},
         }
 
-    def _lock_file(self, path: Path, owners: dict[str, str]) -> dict[str, Any]:
-        """Lock one file and write it; ``owners`` maps SOP Instance UIDs to paths."""
+    def _lock_file(self, path: Path, owners: Mapping[str, str]) -> tuple[bytes, dict[str, Any]]:
+        """Lock one file; ``owners`` maps SOP Instance UIDs to paths."""
         whole = folder_of(self.source) / path
         fundus = read_fundus(whole)
         uid = str(fundus.ds.SOPInstanceUID)
@@ -169,9 +172,7 @@ class LockRun:
         label = next((self.labels[key] for key in keys if key in self.labels), None)
         with naming(whole):
             locked = lock(fundus, self.locker, now=self.clock(), label=label)
-        write_file(self.destination / path, to_bytes(locked.ds))
-        owners[uid] = str(path)
-        return {
+        return to_bytes(locked.ds), {
             "path": str(path),
             "record": locked.record.as_json(),
             "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
