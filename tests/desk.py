@@ -18,7 +18,7 @@ from factories import make_fundus
 from medlocker_dicom.cli.main import app
 from medlocker_dicom.dicom.fundus import read_fundus
 from medlocker_dicom.dicom.writing import to_bytes
-from medlocker_dicom.keyfile import Identity, dump_identity, dump_public
+from medlocker_dicom.keyfile import Identity, dump_identity, dump_public, load_identity
 from medlocker_dicom.phantom import phantom
 
 QUICK = ("--models", "dr_classifier_tiny", "--budget", "12")
@@ -95,6 +95,10 @@ class Desk:
             path.write_bytes(dump_identity(identity, None))
             self.public(name).write_bytes(dump_public(identity.public))
         return path
+
+    def identity(self, name: str) -> Identity:
+        """Return a person's identity."""
+        return load_identity(self.person(name).read_bytes(), bytes)
 
     def public(self, name: str) -> Path:
         """Return a person's public key file."""

@@ -12,7 +12,7 @@ from desk import QUICK, Desk, eye_pixels, granted, record_of, results, same_pixe
 from factories import make_fundus
 from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.writing import to_bytes
-from medlocker_dicom.keyfile import load_identity, load_keyfile
+from medlocker_dicom.keyfile import load_keyfile
 
 
 def test_a_lock_run_leaves_what_it_says(archive: Desk) -> None:
@@ -31,11 +31,11 @@ def test_a_lock_run_leaves_what_it_says(archive: Desk) -> None:
 
 def test_each_key_file_is_for_its_recipient(archive: Desk) -> None:
     """Signed by the issuer, addressed to the one it is named after, a grant for each instance."""
-    issuer = load_identity(archive.person("issuer").read_bytes(), None).public
+    issuer = archive.identity("issuer").public
     locked = {read_locked(archive / "locked" / f"eye{n}.dcm").ds.SOPInstanceUID for n in (0, 1)}
     for name in ("alice", "bob", "custodian"):
         keyfile = load_keyfile((archive / "locked" / "keys" / f"{name}.mlkey").read_bytes())
-        identity = load_identity(archive.person(name).read_bytes(), None)
+        identity = archive.identity(name)
         assert keyfile.issuer == issuer
         assert keyfile.recipient == identity.public.id
         assert {grant.locked_uid for grant in keyfile.grants} == locked

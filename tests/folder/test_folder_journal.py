@@ -120,12 +120,12 @@ def test_an_entry_on_a_full_disk_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry that did not reach the disk is not counted as done."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
     with open_journal(tmp_path, RUN) as journal:
-        with monkeypatch.context() as patch, pytest.raises(DiskFullError):
-
-            def full(_: int) -> None:
-                raise OSError(errno.ENOSPC, "full")
-
-            patch.setattr(os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(DiskFullError):
             journal.add({"path": "a"})
         assert journal.entries == {}
