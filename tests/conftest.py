@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,13 @@ def _settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
 def _furnish(desk: Desk, bundles: Path, patch: pytest.MonkeyPatch) -> Desk:
     """Give a desk the tiny models, and no others."""
     from medlocker_dicom.bundles import bundle  # noqa: PLC0415  loads torch
+    from medlocker_dicom.bundles.engine import OnnxEngine  # noqa: PLC0415  the same
+    from medlocker_dicom.pipeline import models  # noqa: PLC0415  the same
 
     patch.setenv("MEDLOCKER_BUNDLES", str(bundles))
     patch.setattr(bundle, "SHIPPED", desk / "no-bundles")
+    # Threads of several test processes that wait for each other's cores cost the most time.
+    patch.setattr(models, "OnnxEngine", partial(OnnxEngine, threads=1))
     return desk
 
 
