@@ -73,7 +73,8 @@ def _bundle(path: Path) -> Facts:
             f"bundles need {error.name}", "pip install 'medlocker-dicom[engine]'"
         ) from error
     bundle = read_bundle(path)
-    figures = bundle.metadata.get("eval_metrics", {})
+    figures = bundle.metadata.get("eval_metrics")
+    tables = figures.items() if isinstance(figures, dict) else ()
     return {
         "what": f"MONAI bundle, {bundle.kind}",
         "name": bundle.name,
@@ -82,12 +83,14 @@ def _bundle(path: Path) -> Facts:
         "input_size": f"{bundle.input_size} px",
         "weights_sha256": f"{bundle.weights_sha256} (verified)",
         "version": bundle.metadata.get("version", "not given"),
-        **{f"on_{name}": _words(row) for name, row in figures.items()},
+        **{f"on_{name}": _words(row) for name, row in tables},
     }
 
 
-def _words(figures: Facts) -> str:
-    """Lay out a row of figures."""
+def _words(figures: Any) -> str:
+    """Lay out a row of figures; what is no table is shown as it is."""
+    if not isinstance(figures, dict):
+        return str(figures)
     return ", ".join(f"{name} {value}" for name, value in figures.items())
 
 

@@ -78,6 +78,23 @@ def test_inspect_shows_a_bundle(archive: Desk, tiny_bundles: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"validation": {"kappa": 0.8, "n": 60}}, "kappa 0.8, n 60"),
+        ({"kappa": 0.8}, "0.8"),
+        ([], ""),
+    ],
+    ids=["table", "value", "list"],
+)
+def test_inspect_shows_figures(desk: Desk, tiny_bundles: Path, figures: object, words: str) -> None:
+    """A bundle's evaluation is shown, whatever its author made of it."""
+    shutil.copytree(tiny_bundles / "dr_classifier_tiny", desk / "b")
+    metadata = desk / "b" / "configs" / "metadata.json"
+    edit_json(metadata, lambda one: one.update(eval_metrics=figures))
+    assert words in desk.good("inspect", desk / "b").out
+
+
+@pytest.mark.parametrize(
     ("data", "code"),
     [
         (b"", 4),
