@@ -69,6 +69,8 @@ def cut(rgb: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
     top, left = max(crop.y, 0), max(crop.x, 0)
     bottom, right = min(crop.y + crop.side, height), min(crop.x + crop.side, width)
     window = np.zeros((crop.side, crop.side, *rgb.shape[2:]), rgb.dtype)
+    if top >= bottom or left >= right:
+        return window
     window[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x] = rgb[
         top:bottom, left:right
     ]

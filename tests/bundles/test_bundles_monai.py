@@ -1,0 +1,182 @@
+"""MONAI's own commands accept the shipped bundles."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jsonschema  # type: ignore[import-untyped]  # ships no types
+import numpy as np
+import pytest
+
+from medlocker_dicom.bundles.bundle import KINDS, SHIPPED
+from medlocker_dicom.phantom import phantom
+
+BUNDLES = ("dr_classifier_resnet18", "lesion_segmenter")
+FIELDS = (
+    "schema",
+    "version",
+    "changelog",
+    "monai_version",
+    "pytorch_version",
+    "numpy_version",
+    "required_packages_version",
+    "task",
+    "description",
+    "authors",
+    "copyright",
+    "network_data_format",
+    "medlocker",
+)
+
+
+def monai(folder: Path, *arguments: str) -> str:
+    """Run a command of MONAI in a bundle's folder; its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "http_proxy": "", "https_proxy": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def metadata_of(name: str) -> dict[str, Any]:
+    """Return a shipped bundle's metadata."""
+    value: dict[str, Any] = json.loads((SHIPPED / name / "configs" / "metadata.json").read_text())
+    return value
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    """Return our schema."""
+    value: dict[str, Any] = json.loads((SHIPPED / "schema.json").read_text())
+    return value
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_verify_metadata(name: str, tmp_path: Path) -> None:
+    """MONAI validates the metadata by our schema, without a download."""
+    shutil.copy(SHIPPED / "schema.json", tmp_path)
+    output = monai(
+        SHIPPED / name,
+        "verify_metadata",
+        "--meta_file",
+        "configs/metadata.json",
+        "--filepath",
+        str(tmp_path / "schema.json"),
+    )
+    assert "skipped downloading" in output
+    assert "metadata is verified with no error" in output
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_verify_net_in_out(name: str) -> None:
+    """The network takes and gives what the metadata says."""
+    output = monai(
+        SHIPPED / name,
+        "verify_net_in_out",
+        "--net_id",
+        "network_def",
+        "--meta_file",
+        "configs/metadata.json",
+        "--config_file",
+        "configs/inference.json",
+        "--device",
+        "cpu",
+    )
+    assert "data shape of network is verified with no error" in output
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_run(name: str, tmp_path: Path) -> None:
+    """`monai.bundle run` grades, or segments, the photographs of a folder."""
+    if not (SHIPPED / name / "models" / "model.pt").exists():
+        pytest.skip(f"{name} has no weights yet")
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    eye = phantom(np.random.default_rng(0), (500, 500)).image
+    cv2.imwrite(str(images / "eye.png"), eye[..., ::-1])
+    config = ("--config_file", "configs/inference.json")
+    monai(SHIPPED / name, "run", *config, "--images", str(images), "--output_dir", str(out))
+    if name == "lesion_segmenter":
+        marked = cv2.imread(str(out / "eye.png"), cv2.IMREAD_UNCHANGED)
+        assert marked is not None
+        assert marked.shape == (500, 500)
+        assert marked.max() < 32
+        return
+    grades = json.loads((out / "grades.json").read_text())
+    assert list(grades) == ["eye.png"]
+    assert list(grades["eye.png"]) == metadata_of(name)["medlocker"]["labels"]
+    assert sum(grades["eye.png"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_schema_is_one(schema: dict[str, Any]) -> None:
+    """Our schema is valid itself, and knows the kinds that the program knows."""
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert tuple(schema["$defs"]["medlocker"]["properties"]["kind"]["enum"]) == KINDS
+    assert sorted(schema["required"]) == sorted(FIELDS)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_field_is_required(schema: dict[str, Any], field: str) -> None:
+    """Metadata without one of MONAI's fields, or ours, is invalid."""
+    metadata = metadata_of(BUNDLES[0])
+    jsonschema.validate(metadata, schema)
+    del metadata[field]
+    with pytest.raises(jsonschema.ValidationError, match=f"'{field}' is a required property"):
+        jsonschema.validate(metadata, schema)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("medlocker kind", "grader"),
+        ("medlocker labels", []),
+        ("medlocker labels", ["0"]),
+        ("medlocker labels", ["0", "0"]),
+        ("medlocker input_size", 31),
+        ("medlocker input_size", 224.5),
+        ("medlocker weights_sha256", "0" * 63 + "A"),
+        ("medlocker surprise", 1),
+        ("version", "one"),
+        ("changelog", {}),
+        ("task", ""),
+        ("network_data_format outputs", {}),
+        ("network_data_format inputs image num_channels", 1),
+        ("network_data_format inputs image spatial_shape", ["__import__('os')"]),
+        ("network_data_format inputs image dtype", "complex"),
+    ],
+)
+def test_the_schema_refuses(schema: dict[str, Any], path: str, value: object) -> None:
+    """A field out of its range is invalid."""
+    metadata = deepcopy(metadata_of(BUNDLES[0]))
+    *parents, last = path.split()
+    place = metadata
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(metadata, schema)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_each_bundle_says_what_it_is_made_of(name: str) -> None:
+    """Both have a description, a licence and the terms of their data, and no figures in prose."""
+    folder = SHIPPED / name
+    terms = (folder / "docs" / "data_license.txt").read_text()
+    sources = ["IDRiD", "CC BY 4.0", "Porwal"]
+    if name == BUNDLES[0]:
+        sources += ["SRahim", "ODIR-5K", "EyePACS", "EfficientNet-Lite0", "Apache License 2.0"]
+    assert all(source in terms for source in sources)
+    assert "Not a medical device" in (folder / "docs" / "README.md").read_text()
+    assert "docs/data_license.txt" in (folder / "LICENSE").read_text()
