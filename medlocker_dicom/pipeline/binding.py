@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from medlocker_dicom.dicom.elements import text
 from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.keyfile import Binding
 from medlocker_dicom.keyfile.binding import VERSION
@@ -41,10 +42,10 @@ def binding_of(
     frames, rows, columns, channels = pixels.shape
     return Binding(
         version=VERSION,
-        study_uid=str(ds.StudyInstanceUID),
-        series_uid=str(ds.SeriesInstanceUID),
-        sop_class_uid=str(ds.SOPClassUID),
-        locked_uid=str(ds.SOPInstanceUID),
+        study_uid=text(ds, "StudyInstanceUID"),
+        series_uid=text(ds, "SeriesInstanceUID"),
+        sop_class_uid=text(ds, "SOPClassUID"),
+        locked_uid=text(ds, "SOPInstanceUID"),
         source_uid=source_uid,
         rows=rows,
         columns=columns,

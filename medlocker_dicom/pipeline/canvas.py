@@ -8,6 +8,7 @@ and add. What a search finds here is verified on the full image afterwards.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import cv2
@@ -50,14 +51,21 @@ class Canvas:
         self._crop = crop
         self._scale = crop.side / size
         self._base = resample(cut(display, crop), (size, size)).astype(np.float32)
-        width = min(size, max(1, round(logo.width / self._scale)))
-        height = min(size, max(1, round(logo.height / self._scale)))
+        # Whole px of the canvas, the last one partly empty: rounding the logo's size instead
+        # would stretch it, and move its far edges by half a px.
+        width = min(size, ceil(logo.width / self._scale))
+        height = min(size, ceil(logo.height / self._scale))
         self.logo_size = (width, height)
-        colour = logo.rgba[..., :3].astype(np.float32)
+        under = (
+            max(logo.height, round(height * self._scale)),
+            max(logo.width, round(width * self._scale)),
+        )
         planes = []
         for alpha in KNOTS:
             opacity = alpha_map(logo.alpha, int(alpha), seed).astype(np.float32)[..., None] / 255
-            both = np.concatenate([opacity * colour, opacity], axis=2)
+            both = np.zeros((*under, 4), np.float32)
+            both[: logo.height, : logo.width, :3] = opacity * logo.rgba[..., :3]
+            both[: logo.height, : logo.width, 3:] = opacity
             planes.append(cv2.resize(both, self.logo_size, interpolation=cv2.INTER_AREA))
         self._planes: NDArray[np.float32] = np.stack(planes).astype(np.float32)
 

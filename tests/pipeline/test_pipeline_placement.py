@@ -1,0 +1,188 @@
+"""Where the pipeline puts the logo: off lesions, at its best, or nowhere."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pipeline_factories import (
+    LESIONS,
+    NOW,
+    QUICK,
+    SIZE,
+    Mask,
+    block,
+    eye,
+    make_locked,
+    make_locker,
+    make_source,
+    no_lesions,
+)
+
+from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
+from medlocker_dicom.lesions.fov import field_of_view
+from medlocker_dicom.lesions.positions import Mode
+from medlocker_dicom.pipeline.lock import VERIFIED, _Frame, lock
+from medlocker_dicom.watermark.alpha import alpha_map
+from medlocker_dicom.watermark.blend import blend, logo_samples
+
+Find = Callable[[NDArray[np.uint8]], Mask]
+
+
+def marked(seed: int) -> Find:
+    """Return a segmenter that knows the lesions of a generated eye."""
+    return lambda _rgb: (eye(seed).mask & LESIONS) > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("strategy", ["paper", "random-placement", "random-mutation"])
+def test_avoid_touches_no_box(seed: int, strategy: str) -> None:
+    """In mode avoid the logo shares no px with a lesion box, at full size."""
+    policy = replace(QUICK, strategy=strategy, seed=seed)
+    result = make_locked(make_source((seed,)), policy=policy, lesions=marked(seed))
+    frame = result.record.frames[0]
+    (x, y, _), (width, height) = frame.placement, frame.logo_size
+    assert frame.boxes, "the eye has lesions"
+    for left, top, wide, high in frame.boxes:
+        assert x + width <= left or left + wide <= x or y + height <= top or top + high <= y
+
+
+@pytest.mark.parametrize("where", [(20, 80, 20, 140), (80, 140, 20, 140), (20, 140, 20, 80)])
+def test_avoid_covers_no_lesion_of_a_box(where: tuple[int, int, int, int]) -> None:
+    """With half the retina ill, the logo goes to the other half and covers no lesion px."""
+    frame = make_locked(lesions=block(*where)).record.frames[0]
+    assert frame.lesion_px == (where[1] - where[0]) * (where[3] - where[2])
+    assert frame.covered_lesion_px == 0
+    assert frame.boxes
+
+
+def test_anywhere_may_cover_and_tells() -> None:
+    """In mode anywhere over an ill retina, the record counts what the logo covers."""
+    policy = replace(QUICK, mode=Mode.ANYWHERE)
+    frame = make_locked(policy=policy, lesions=block(0, SIZE, 0, SIZE)).record.frames[0]
+    assert frame.covered_lesion_px > 0
+
+
+def test_inside_lies_in_a_box() -> None:
+    """In mode inside the logo lies within the box."""
+    policy = replace(QUICK, mode=Mode.INSIDE)
+    frame = make_locked(policy=policy, lesions=block(40, 120, 40, 120)).record.frames[0]
+    (x, y, _), (width, height) = frame.placement, frame.logo_size
+    ((left, top, wide, high),) = frame.boxes
+    assert left <= x <= left + wide - width
+    assert top <= y <= top + high - height
+
+
+def test_the_logo_stays_on_the_retina() -> None:
+    """At least 90 % of the logo's rectangle lies on the retina, in every mode."""
+    retina = field_of_view(eye().image)
+    for seed in range(5):
+        policy = replace(QUICK, mode=Mode.ANYWHERE, seed=seed, strategy="random-placement")
+        frame = make_locked(policy=policy).record.frames[0]
+        (x, y, _), (width, height) = frame.placement, frame.logo_size
+        assert retina[y : y + height, x : x + width].mean() >= 0.9 - 1e-9
+
+
+def test_no_position_is_an_error() -> None:
+    """A retina that is one lesion is not locked in mode avoid; the message says what was tried."""
+    with pytest.raises(NoFeasiblePositionError, match=r"mode avoid .* 1/8 .* 1 lesion boxes") as e:
+        make_locked(lesions=block(0, SIZE, 0, SIZE))
+    assert "--mode anywhere" in e.value.hint
+    with pytest.raises(NoFeasiblePositionError, match="mode inside"):
+        make_locked(policy=replace(QUICK, mode=Mode.INSIDE))
+
+
+def test_the_logo_shrinks_where_it_must() -> None:
+    """Where the large logo has no place, a smaller one takes it; no smaller than needed."""
+    large = make_locked().record.frames[0]
+    assert large.logo_size == (SIZE // 4, SIZE // 4)
+    sizes = set()
+    for free in (44, 38, 33, 27):
+        half = (SIZE - free) // 2
+        ill = lambda rgb, h=half: block(0, SIZE, 0, h)(rgb) | block(0, SIZE, SIZE - h, SIZE)(rgb)  # noqa: E731
+        try:
+            frame = make_locked(lesions=ill).record.frames[0]
+        except NoFeasiblePositionError:
+            continue
+        sizes.add(frame.logo_size[0])
+        assert frame.covered_lesion_px == 0
+    assert sizes
+    assert max(sizes) <= SIZE // 4
+    assert min(sizes) < SIZE // 4
+    assert min(sizes) >= SIZE // 8
+
+
+def test_the_verified_placement_is_the_best_at_full_size() -> None:
+    """Of the search's best candidates, the one that leads furthest on the full image is taken."""
+    source = make_source((1,))
+    locker = make_locker(policy=replace(QUICK, margin=0.9))
+    frame = _Frame(source, 0, locker, None)
+    canvas, logo, feasible = frame.feasible_canvas(())
+    found = frame.search(canvas, feasible)
+    assert len(found.candidates) > VERIFIED
+    leads = []
+    for candidate in found.candidates[:VERIFIED]:
+        place = canvas.placement(*candidate.genes)
+        opacity = alpha_map(logo.alpha, place.alpha, frame.seed)
+        window = np.s_[place.y : place.y + logo.height, place.x : place.x + logo.width]
+        picture = source.pixels[0].copy()
+        picture[window] = blend(picture[window], logo_samples(logo.rgba, 3, 8), opacity)
+        mean = locker.ensemble.weights @ locker.ensemble.photograph(picture)
+        leads.append((np.delete(mean, frame.target).max() - mean[frame.target], place))
+    best = max(leads, key=lambda one: one[0])
+    placement, after = frame.verified(canvas, found, logo)
+    assert placement == best[1]
+    mean = locker.ensemble.weights @ after
+    assert np.delete(mean, frame.target).max() - mean[frame.target] == pytest.approx(best[0])
+    assert len({lead for lead, _ in leads}) > 1
+    mark = lock(source, locker, now=NOW).record.frames[0]
+    assert mark.placement == (placement.x, placement.y, placement.alpha)
+
+
+def test_without_a_label_the_models_own_decision_is_the_target() -> None:
+    """The record says that the label is the ensemble's, and it is the clean decision."""
+    frame = make_locked().record.frames[0]
+    assert not frame.label_given
+    assert frame.label == frame.clean_grade
+
+
+def test_a_given_label_is_the_target() -> None:
+    """Each true grade is led away from, whatever the ensemble thinks, and the record says so."""
+    own = make_locked().record.frames[0]
+    probabilities = set()
+    for label in range(5):
+        frame = lock(make_source(), make_locker(), now=NOW, label=label).record.frames[0]
+        assert (frame.label, frame.label_given) == (str(label), True)
+        assert frame.clean_grade == own.clean_grade
+        probabilities.add(frame.history[0][1])
+        if str(label) == own.label:
+            assert replace(frame, label_given=False) == own
+    assert len(probabilities) == 5
+
+
+@pytest.mark.parametrize("label", [5, -1, 99])
+def test_a_label_that_is_no_grade(label: int) -> None:
+    """A label outside the ensemble's classes is one clear error."""
+    with pytest.raises(BundleError, match=f"label {label} is not among them"):
+        lock(make_source(), make_locker(), now=NOW, label=label)
+
+
+def test_the_papers_stop() -> None:
+    """Margin 0 ends the search at the first flip; a margin goes on beyond it."""
+    first = make_locked(policy=replace(QUICK, margin=0, budget=300)).record.frames[0]
+    on = make_locked(policy=replace(QUICK, margin=0.3, budget=300)).record.frames[0]
+    assert first.canvas_flipped
+    assert first.queries < on.queries
+
+
+def test_lesions_are_asked_about_each_frame() -> None:
+    """The segmenter sees every frame as 8-bit RGB, also of grey 16-bit pictures."""
+    seen = []
+
+    def look(rgb: NDArray[np.uint8]) -> Mask:
+        seen.append((rgb.shape, rgb.dtype))
+        return no_lesions(rgb)
+
+    make_locked(make_source((0, 1), 1, 16), lesions=look)
+    assert seen == [((SIZE, SIZE, 3), np.dtype(np.uint8))] * 2

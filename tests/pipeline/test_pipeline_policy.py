@@ -1,0 +1,110 @@
+"""Policies, and the models that a run loads."""
+
+import json
+import shutil
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from medlocker_dicom.bundles import bundle
+from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageError
+from medlocker_dicom.lesions.positions import Mode
+from medlocker_dicom.pipeline.models import load_models
+from medlocker_dicom.pipeline.policy import Policy, make_policy
+
+CHOICES = {
+    "mode": "avoid",
+    "strategy": "paper",
+    "budget": 650,
+    "margin": 0.1,
+    "sl": 4.0,
+    "seed": 0,
+    "codec": "uncompressed",
+}
+
+
+def test_the_commands_defaults_are_the_policys() -> None:
+    """Choosing nothing gives the default policy."""
+    assert make_policy(**CHOICES) == Policy()  # type: ignore[arg-type]  # each of its own type
+
+
+@pytest.mark.parametrize("option", ["mode", "strategy", "codec"])
+def test_an_unknown_choice_is_named(option: str) -> None:
+    """A word that is none of the allowed is refused, and the hint lists those."""
+    with pytest.raises(UsageError, match=f"{option} 'best' is unknown") as caught:
+        make_policy(**CHOICES | {option: "best"})  # type: ignore[arg-type]  # as above
+    assert str(CHOICES[option]) in caught.value.hint
+
+
+def test_the_digest_is_of_what_changes_a_placement() -> None:
+    """Each field but the batch size changes the digest."""
+    others = {
+        "mode": Mode.INSIDE,
+        "strategy": "random-placement",
+        "budget": 1,
+        "margin": 0.0,
+        "sl": 5.0,
+        "smallest_sl": 9.0,
+        "seed": 1,
+        "codec": "rle",
+    }
+    assert {f.name for f in fields(Policy)} == {*others, "batch_size"}
+    digests = {replace(Policy(), **{name: value}).digest for name, value in others.items()}  # type: ignore[arg-type]  # one of many
+    assert len(digests | {Policy().digest}) == len(others) + 1
+    assert replace(Policy(), batch_size=1).digest == Policy().digest
+
+
+def test_sizes_shrink_to_the_floor() -> None:
+    """The largest logo comes first, none is smaller than allowed."""
+    assert Policy().sizes() == [4, 5, 6, 8]
+    assert Policy(sl=4, smallest_sl=6).sizes() == [4, 5, 6]
+    assert Policy(sl=10, smallest_sl=8).sizes() == [10]
+
+
+@pytest.fixture
+def models(tiny_bundles: Path, export_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the tiny bundles as the only ones."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(export_cache))
+    monkeypatch.delenv("MEDLOCKER_BUNDLES", raising=False)
+    monkeypatch.setattr(bundle, "SHIPPED", Path("nowhere"))
+    return tiny_bundles
+
+
+def test_every_classifier_is_loaded_by_default(models: Path, tmp_path: Path) -> None:
+    """Without names all classifiers take part, and the segmenter is none."""
+    shutil.copytree(models, tmp_path / "all")
+    shutil.copytree(models / "dr_classifier_tiny", tmp_path / "all" / "dr_classifier_twin")
+    ensemble, segmenter = load_models([], tmp_path / "all")
+    names = [c.bundle.name for c in ensemble.classifiers]
+    assert names == ["dr_classifier_tiny", "dr_classifier_twin"]
+    assert segmenter.bundle.kind == "lesion-segmenter"
+    assert len(load_models(["twin"], tmp_path / "all")[0].classifiers) == 1
+
+
+def test_models_that_are_not_there(models: Path, tmp_path: Path) -> None:
+    """No classifier, an unknown name and a missing segmenter are errors of their own."""
+    with pytest.raises(BundleMissingError, match="no classifier bundles in"):
+        load_models([], tmp_path)
+    with pytest.raises(BundleMissingError, match="no bundle named vgg16"):
+        load_models(["tiny", "vgg16"], models)
+    shutil.copytree(models / "dr_classifier_tiny", tmp_path / "dr_classifier_tiny")
+    with pytest.raises(BundleMissingError, match="no bundle named lesion_segmenter"):
+        load_models([], tmp_path)
+
+
+def test_a_segmenter_does_not_vote(models: Path) -> None:
+    """A segmenter by name among the classifiers is refused."""
+    with pytest.raises(BundleFormatError, match="not a dr-classifier"):
+        load_models(["lesion_segmenter"], models)
+
+
+def test_a_grader_under_the_segmenters_name(models: Path, tmp_path: Path) -> None:
+    """A classifier that calls itself lesion_segmenter does not guard lesions."""
+    shutil.copytree(models / "dr_classifier_tiny", tmp_path / "lesion_segmenter")
+    config = tmp_path / "lesion_segmenter" / "configs" / "metadata.json"
+    assert json.loads(config.read_text())["medlocker"]["kind"] == "dr-classifier"
+    with pytest.raises(BundleFormatError, match="not a lesion-segmenter"):
+        load_models(["lesion_segmenter"], tmp_path)
+    with pytest.raises(BundleFormatError, match="not a lesion-segmenter"):
+        load_models([str(models / "dr_classifier_tiny")], tmp_path)
