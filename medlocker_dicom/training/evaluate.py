@@ -15,6 +15,7 @@ from medlocker_dicom.bundles.engine import OnnxEngine
 from medlocker_dicom.bundles.models import Classifier, Segmenter
 from medlocker_dicom.training.measures import grading_figures, segmentation_figures
 from medlocker_dicom.training.photographs import (
+    EQUALISED,
     Segmented,
     list_graded,
     load_healthy,
@@ -22,7 +23,6 @@ from medlocker_dicom.training.photographs import (
     read_rgb,
 )
 
-EQUALISED = "eyepacs_equalised"
 DISC = "OD"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,13 +19,17 @@ import cv2
 import numpy as np
 
 from medlocker_dicom.bundles.preprocess import crop_to_retina
+from medlocker_dicom.errors import NotFundusError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-GRADED_SETS = ("idrid_grading", "srahim", "odir", "eyepacs_natural", "eyepacs_equalised")
+log = logging.getLogger(__name__)
+#: The set whose channels were stretched: colours that no camera gives.
+EQUALISED = "eyepacs_equalised"
+GRADED_SETS = ("idrid_grading", "srahim", "odir", "eyepacs_natural", EQUALISED)
 HELD_OUT_EVERY = 5
 
 
@@ -137,6 +142,8 @@ class Crops:
 def load_crops(root: Path, size: int, cache: Path | None) -> Crops:
     """Crop every graded photograph to its retina and shrink it to ``size`` px.
 
+    Photographs that show no retina and near-duplicates of held-out ones are left out.
+
     Parameters
     ----------
     root
@@ -153,17 +160,28 @@ def load_crops(root: Path, size: int, cache: Path | None) -> Crops:
     if stored and stored.exists():
         pixels = np.load(stored, allow_pickle=False)
     else:
-        pixels = np.stack([crop_to_retina(read_rgb(item.path), size) for item in items])
+        pixels = np.stack([_crop_or_black(item.path, size) for item in items])
         if stored:
             stored.parent.mkdir(parents=True, exist_ok=True)
             with stored.with_suffix(".part").open("wb") as stream:
                 np.save(stream, pixels)
             stored.with_suffix(".part").replace(stored)
+    seen = np.flatnonzero(pixels.any((1, 2, 3)))
+    items, pixels = [items[n] for n in seen], pixels[seen]
     hashes = [difference_hash(crop) for crop in pixels]
     kept = drop_near_duplicates(items, hashes)
     chosen = set(map(id, kept))
     rows = [n for n, item in enumerate(items) if id(item) in chosen]
     return Crops(kept, pixels[rows])
+
+
+def _crop_or_black(path: Path, size: int) -> NDArray[np.uint8]:
+    """Crop a photograph; one in which no retina is found, which the tool refuses, gives black."""
+    try:
+        return crop_to_retina(read_rgb(path), size)
+    except NotFundusError as error:
+        log.warning("left out: %s: %s", path, error)
+        return np.zeros((size, size, 3), np.uint8)
 
 
 @dataclass(frozen=True)
