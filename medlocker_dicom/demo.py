@@ -101,7 +101,8 @@ def run_demo(out: Path, say: Callable[[str], None]) -> Path:
         people["issuer"],
         tuple(people[name].public for name in PEOPLE[:3]),
     )
-    for item in LockRun(out / "source", out / "locked", locker, PEOPLE[:3]).items():
+    run = LockRun(out / "source", out / "locked", locker, PEOPLE[:3], segmenter.bundle)
+    for item in run.items():
         if item.error:
             raise item.error
         say(f"locked {item.path}")

@@ -101,12 +101,15 @@ def lock(  # noqa: PLR0913  one parameter an option
     ensemble, segmenter = load_models([m for m in models.split(",") if m], bundles)
     truth = read_labels(labels, len(ensemble.labels)) if labels else {}
     locker = Locker(policy, ensemble, segmenter.lesions, chosen, signer, tuple(recipients.values()))
-    run = LockRun(source, destination, locker, tuple(recipients), truth)
+    run = LockRun(source, destination, locker, tuple(recipients), segmenter.bundle, truth)
     failed = [item for item in shown(run.items(), "locking", _note) if item.error]
+    text = (destination / "lock.json").read_text()
+    summary = json.loads(text)
+    for key in summary["labels_unused"]:
+        sys.stderr.write(f"label of no locked file: {key}\n")
     if as_json:
-        sys.stdout.write((destination / "lock.json").read_text())
+        sys.stdout.write(text)
     else:
-        summary = json.loads((destination / "lock.json").read_bytes())
         sys.stdout.write(
             f"{len(summary['instances'])} locked, {len(failed)} failed: "
             f"{destination / 'report.html'}\n"

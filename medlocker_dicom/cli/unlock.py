@@ -15,7 +15,7 @@ from medlocker_dicom.cli.progress import shown
 from medlocker_dicom.folder.unlock import (
     Item,
     Keys,
-    find_keyfiles,
+    discover_keys,
     read_keys,
     unlock_folder,
     verify_folder,
@@ -81,7 +81,12 @@ def _keys(
 ) -> Keys:
     trusted = read_public(issuer) if issuer else None
     private = read_private(identity, passphrase_file)
-    return read_keys(private, key or find_keyfiles(source), trusted)
+    if key:
+        return read_keys(private, key, trusted)
+    keys, left_out = discover_keys(private, source, trusted)
+    for error in left_out:
+        sys.stderr.write(f"left out: {error}\n")
+    return keys
 
 
 def _report(items: Iterable[Item], verb: str, source: Path, *, as_json: bool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.folder.journal import Journal
 
+KEYS = "keys"  # folder of the key files in the destination
 THUMBNAIL = 360  # px, longer side
 
 
@@ -81,6 +85,8 @@ class LockRun:
         How, and for whom.
     names
         Name of each of the locker's recipients: their key files are called so.
+    segmenter
+        The bundle that the locker's lesions come from, for the record.
     labels
         True grades by relative path, file name or SOP Instance UID.
     clock
@@ -91,6 +97,7 @@ class LockRun:
     destination: Path
     locker: Locker
     names: Sequence[str]
+    segmenter: Bundle
     labels: Mapping[str, int] = field(default_factory=dict)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -153,6 +160,8 @@ class LockRun:
             "source": str(folder_of(self.source).resolve()),
             "policy": locker.policy.digest,
             "models": [c.bundle.weights_sha256 for c in locker.ensemble.classifiers],
+            "segmenter": self.segmenter.weights_sha256,
+            "labels": hashlib.sha256(json.dumps(self.labels, sort_keys=True).encode()).hexdigest(),
             "logo": locker.logo.sha256.hex(),
             "issuer": locker.issuer.public.id.hex(),
             "recipients": {name: recipient.id.hex() for name, recipient in recipients},
@@ -161,6 +170,8 @@ class LockRun:
     def _lock_file(self, path: Path, owners: Mapping[str, str]) -> tuple[bytes, dict[str, Any]]:
         """Lock one file; ``owners`` maps SOP Instance UIDs to paths."""
         whole = folder_of(self.source) / path
+        if str(path) == KEYS:
+            raise UsageError(f"{whole}: the key files' folder has this name", "rename the file")
         fundus = read_fundus(whole)
         uid = str(fundus.ds.SOPInstanceUID)
         if owners.get(uid, str(path)) != str(path):
@@ -168,7 +179,7 @@ class LockRun:
                 f"{whole}: SOP Instance UID {uid} is that of {owners[uid]}",
                 "keep one of the two; an instance is locked once",
             )
-        keys = (str(path), path.name, uid)
+        keys = _label_keys(path, uid)
         label = next((self.labels[key] for key in keys if key in self.labels), None)
         with naming(whole):
             locked = lock(fundus, self.locker, now=self.clock(), label=label)
@@ -185,18 +196,24 @@ class LockRun:
         for column, (name, recipient) in enumerate(zip(self.names, locker.recipients, strict=True)):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
             keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants))
-            write_file(self.destination / "keys" / f"{name}.mlkey", keyfile)
+            write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)
+        used = {
+            key
+            for entry in entries
+            for key in _label_keys(
+                PurePath(entry["path"]), entry["record"]["source_sop_instance_uid"]
+            )
+        }
         summary = {
             "format": "medlocker lock record",
             "version": 1,
             "policy": _policy(locker),
-            "models": [
-                {"name": c.bundle.name, "sha256": c.bundle.weights_sha256}
-                for c in locker.ensemble.classifiers
-            ],
+            "models": [_named(c.bundle) for c in locker.ensemble.classifiers],
+            "segmenter": _named(self.segmenter),
             "labels": list(locker.ensemble.labels),
             "instances": [{"path": e["path"], **e["record"]} for e in entries],
             "failed": failed,
+            "labels_unused": sorted(set(self.labels) - used),
         }
         text = json.dumps(summary, indent=1).encode() + b"\n"
         write_file(self.destination / "lock.json", text)
@@ -220,6 +237,15 @@ def _thumbnail(locked: LockedInstance) -> bytes:
         cv2.rectangle(picture, corners[:2].tolist(), corners[2:].tolist(), (255, 255, 255), 1)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
+
+
+def _label_keys(path: PurePath, uid: str) -> tuple[str, ...]:
+    """By what a label may name an instance, the first found counts."""
+    return str(path), path.name, uid
+
+
+def _named(bundle: Bundle) -> dict[str, str]:
+    return {"name": bundle.name, "sha256": bundle.weights_sha256}
 
 
 def _policy(locker: Locker) -> dict[str, Any]:

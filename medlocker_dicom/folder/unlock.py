@@ -112,6 +112,48 @@ def read_keys(
         None of them is for this identity.
     """
     loaded = [_read_keyfile(path, issuer) for path in paths]
+    return _keys_of(identity, loaded, paths, issuer)
+
+
+def discover_keys(
+    identity: Identity, source: Path, issuer: PublicIdentity | None = None
+) -> tuple[Keys, list[MedLockerError]]:
+    """Find the identity's keys among all key files that lie with locked data.
+
+    Others' files lie there too: one that cannot be used stops nobody whose own is sound.
+
+    Returns
+    -------
+    tuple
+        The keys, and why each file that is left out was.
+
+    Raises
+    ------
+    KeyFileError, SignatureError
+        No file is for this identity, and one that might have been is of no use.
+    NoGrantError
+        No file is for this identity.
+    """
+    paths, loaded, left_out = find_keyfiles(source), [], []
+    for path in paths:
+        try:
+            loaded.append(_read_keyfile(path, issuer))
+        except MedLockerError as error:
+            left_out.append(error)
+    try:
+        return _keys_of(identity, loaded, paths, issuer), left_out
+    except NoGrantError:
+        if left_out:
+            raise left_out[0] from None
+        raise
+
+
+def _keys_of(
+    identity: Identity,
+    loaded: Sequence[KeyFile],
+    paths: Sequence[Path],
+    issuer: PublicIdentity | None,
+) -> Keys:
     ours = tuple(k for k in loaded if k.recipient == identity.public.id)
     if not ours:
         named = ", ".join(map(str, paths)) or "none found"
