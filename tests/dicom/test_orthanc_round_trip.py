@@ -1,0 +1,265 @@
+"""Locked instances through a real archive: what Orthanc stores and gives back still unlocks."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import dcmread
+
+from desk import Desk, Outcome, granted, results, same_pixels
+from factories import make_fundus
+from medlocker_dicom.dicom.locked import read_locked
+from medlocker_dicom.dicom.writing import to_bytes
+from medlocker_dicom.phantom import phantom
+
+PATIENCE = 30  # s for Orthanc to start or to stop
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A running Orthanc on this machine: ports of its REST API and of its DICOM node."""
+
+    http: int
+    dicom: int
+
+    def rest(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
+        """Answer a GET, with a body a POST, or the method named."""
+        url = f"http://127.0.0.1:{self.http}{path}"
+        request = urllib.request.Request(url, body, method=method)
+        with DIRECT.open(request, timeout=PATIENCE) as answer:
+            data: bytes = answer.read()
+        return data
+
+    def json(self, path: str, body: bytes | None = None) -> Any:
+        """Answer as `rest`, decoded."""
+        return json.loads(self.rest(path, body))
+
+    def file_of(self, sop_uid: str) -> bytes:
+        """Return the file of the one instance of that SOP Instance UID."""
+        (name,) = self.json("/tools/lookup", sop_uid.encode())
+        return self.rest(f"/instances/{name['ID']}/file")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_until_up(archive: Archive, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return when the REST API answers; fail with the log where it never does."""
+    for _ in range(10 * PATIENCE):
+        if process.poll() is not None:
+            break
+        try:
+            archive.rest("/system")
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail(f"Orthanc does not answer\n{log.read_text()}")
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Archive]:
+    """Run an Orthanc that takes what it is sent; stop it in the end."""
+    program = shutil.which("Orthanc", path="/usr/bin:/usr/sbin:" + os.environ["PATH"])
+    assert program is not None
+    archive = Archive(free_port(), free_port())
+    settings = {
+        "StorageDirectory": str(folder),
+        "IndexDirectory": str(folder),
+        "HttpPort": archive.http,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAet": "ORTHANC",
+        "DicomPort": archive.dicom,
+        "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowGet": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    log = folder / "log.txt"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [program, folder / "orthanc.json"], stdout=stream, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_until_up(archive, process, log)
+        yield archive
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Archive]]:
+    """Return what starts this file's Orthanc at the first call, and then returns it."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(running(tmp_path_factory.mktemp("orthanc"))))
+
+
+@pytest.fixture
+def orthanc(peer: Callable[[str], object], start: Callable[[], Archive]) -> Archive:
+    """Return a running Orthanc that holds nothing."""
+    peer("Orthanc")  # skips or fails where it is missing
+    archive = start()
+    for patient in archive.json("/patients"):
+        archive.rest(f"/patients/{patient}", method="DELETE")
+    return archive
+
+
+@cache
+def eye(seed: int) -> NDArray[np.uint8]:
+    """Return a generated eye: uint8 (160, 160, 3)."""
+    return phantom(np.random.default_rng(seed), (160, 160)).image
+
+
+def deep(pixels: NDArray[np.uint8], bits: int) -> NDArray[np.uint16]:
+    """Return pixels of more bits, the lowest of which are noise worth keeping."""
+    noise = np.random.default_rng(1).integers(0, 1 << (bits - 8), pixels.shape)
+    return ((pixels.astype(np.uint32) << (bits - 8)) + noise).astype(np.uint16)
+
+
+SOURCES: dict[str, Callable[[], tuple[NDArray[Any], int]]] = {
+    "colour": lambda: (eye(0)[None], 8),
+    "frames": lambda: (np.stack([eye(0), eye(1)]), 8),
+    "grey": lambda: (eye(0)[None, ..., 1:2], 8),
+    "grey16": lambda: (deep(eye(0)[None, ..., 1:2], 16), 16),
+    "colour12": lambda: (deep(eye(1)[None], 12), 12),
+}
+
+
+def write_sources(office: Desk, kinds: list[str]) -> Path:
+    """Write an instance of each kind into ``src``, of different UIDs."""
+    for number, kind in enumerate(kinds):
+        pixels, bits = SOURCES[kind]()
+        ds = make_fundus(pixels, bits, instance_uid=f"1.2.826.0.1.3680043.10.9.{number + 1}")
+        office.put(f"src/{kind}.dcm", to_bytes(ds))
+    return office / "src"
+
+
+def lock_all(office: Desk, *more: str) -> dict[str, Path]:
+    """Lock ``src`` for alice; return the locked files by SOP Instance UID."""
+    outcome = office.lock(office / "src", office / "locked", *more)
+    assert outcome.code == 0, outcome.err
+    files = sorted((office / "locked").rglob("*.dcm"))
+    return {str(read_locked(path).ds.SOPInstanceUID): path for path in files}
+
+
+def unlock_from(office: Desk, archive: Archive, uids: set[str]) -> None:
+    """Download instances by UID, unlock them, and compare each with its source."""
+    for number, uid in enumerate(sorted(uids)):
+        office.put(f"fetched/{number}.dcm", archive.file_of(uid))
+    outcome = unlock_fetched(office)
+    assert outcome.code == 0, outcome.err
+    compare(office)
+
+
+def unlock_fetched(office: Desk) -> Outcome:
+    """Unlock ``fetched`` into ``back`` as alice."""
+    keys = office / "locked" / "keys" / "alice.mlkey"
+    return office.unlock(office / "fetched", office / "back", "alice", "--key", keys)
+
+
+def compare(office: Desk) -> None:
+    """Check that ``back`` holds the instances of ``src``, pixels bit by bit."""
+    sources, restored = (
+        {
+            uid_of(office / folder / name): office / folder / name
+            for name in results(office / folder)
+        }
+        for folder in ("src", "back")
+    )
+    assert restored.keys() == sources.keys()
+    assert all(same_pixels(sources[uid], restored[uid]) for uid in sources)
+
+
+def uid_of(path: Path) -> str:
+    """Return a file's SOP Instance UID."""
+    return str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+
+
+def test_by_rest(office: Desk, orthanc: Archive) -> None:
+    """Uploaded and downloaded over REST, every kind of picture comes back bit by bit."""
+    write_sources(office, list(SOURCES))
+    locked = lock_all(office)
+    assert set(locked) == granted(office / "locked")
+    for path in locked.values():
+        answer = orthanc.json("/instances", path.read_bytes())
+        assert answer["Status"] == "Success"
+    for uid, path in locked.items():
+        assert orthanc.file_of(uid) == path.read_bytes()
+    unlock_from(office, orthanc, set(locked))
+
+
+@pytest.mark.parametrize(
+    ("codec", "proposed"),
+    [("uncompressed", "-xe"), ("rle", "-xr"), ("jpegls", "-xt"), ("j2k", "-xv")],
+)
+def test_by_storescu(
+    codec: str,
+    proposed: str,
+    office: Desk,
+    orthanc: Archive,
+    peer: Callable[[str], Callable[..., str]],
+) -> None:
+    """Sent by DCMTK in each lossless transfer syntax of ours, all comes back bit by bit."""
+    write_sources(office, ["colour", "grey16"])
+    locked = lock_all(office, "--codec", codec)
+    store = ("-aec", "ORTHANC", "-R", proposed, "127.0.0.1", str(orthanc.dicom))
+    peer("storescu")(*store, *locked.values())
+    assert len(orthanc.json("/instances")) == 2
+    unlock_from(office, orthanc, set(locked))
+
+
+def test_there_and_back_by_dicom(
+    office: Desk, orthanc: Archive, peer: Callable[[str], Callable[..., str]]
+) -> None:
+    """Stored by C-STORE and retrieved by C-GET, no REST in between."""
+    write_sources(office, ["colour", "grey16"])
+    node = ("-aec", "ORTHANC", "127.0.0.1", str(orthanc.dicom))
+    peer("storescu")(*node, *lock_all(office).values())
+    (study,) = orthanc.json("/studies")
+    uid = orthanc.json(f"/studies/{study}")["MainDicomTags"]["StudyInstanceUID"]
+    (office / "fetched").mkdir()
+    query = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={uid}")
+    peer("getscu")(*node, "-S", *query, "-od", office / "fetched")
+    outcome = unlock_fetched(office)
+    assert outcome.code == 0, outcome.err
+    compare(office)
+
+
+def test_an_anonymised_copy_is_refused(office: Desk, orthanc: Archive) -> None:
+    """Orthanc's anonymisation takes the recovery packet: the copy is refused, and told why."""
+    write_sources(office, ["colour"])
+    ((uid, path),) = lock_all(office).items()
+    orthanc.rest("/instances", path.read_bytes())
+    (name,) = orthanc.json("/tools/lookup", uid.encode())
+    copy = orthanc.rest(f"/instances/{name['ID']}/anonymize", b"{}")
+    office.put("fetched/copy.dcm", copy)
+    outcome = unlock_fetched(office)
+    assert outcome.code != 0
+    assert "its recovery packet was stripped" in outcome.errors[0]
+    assert not (office / "back").exists() or not results(office / "back")
