@@ -1,0 +1,186 @@
+"""Losses, sampling and starting points, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from training_sets import TinyGrader, graded, rings, tiny_segmenter
+
+from medlocker_dicom.bundles.networks import LesionUNetPlusPlus
+from medlocker_dicom.training.classifier import (
+    feature_loss,
+    grade_loss,
+    half_precision,
+    predict,
+    sampling_weights,
+)
+from medlocker_dicom.training.photographs import Crops
+from medlocker_dicom.training.segmenter import RARE, expect_rare, lesion_loss
+
+LN2 = math.log(2)
+
+
+def test_grade_loss_of_no_opinion() -> None:
+    """Equal logits: ln 5, smoothed or not, and 0.15 times the mean squared distance to 2."""
+    loss = grade_loss(torch.zeros(2, 5), torch.tensor([0, 3]))
+    assert float(loss) == pytest.approx(math.log(5) + 0.15 * (4 + 1) / 2, rel=1e-6)
+
+
+def test_grade_loss_of_an_opinion() -> None:
+    """Probabilities 1/2, 1/8 x 4: 0.95 of the grade's entropy, 0.05 of the mean's, the error."""
+    logits = torch.log(torch.tensor([[0.5, 0.125, 0.125, 0.125, 0.125]]))
+    smoothing = 0.05 * (LN2 + 4 * 3 * LN2) / 5
+    expected = 0.125 * (1 + 2 + 3 + 4)
+    for grade, entropy in ((0, LN2), (4, 3 * LN2)):
+        by_hand = 0.95 * entropy + smoothing + 0.15 * (expected - grade) ** 2
+        assert float(grade_loss(logits, torch.tensor([grade]))) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_grade_loss_minds_how_far_off() -> None:
+    """Being sure of grade 4 costs more the lower the true grade is."""
+    sure = torch.tensor([[0.0, 0, 0, 0, 6]])
+    losses = [float(grade_loss(sure, torch.tensor([grade]))) for grade in range(5)]
+    assert losses == sorted(losses, reverse=True)
+    assert len(set(losses)) == 5
+
+
+def test_feature_loss_measures_direction() -> None:
+    """0 for parallel vectors of any length, 1 for perpendicular, 2 for opposite ones."""
+    wanted = torch.zeros(1, 2, 2, 2)
+    wanted[:, 0] = 3
+    across = torch.zeros(1, 2, 2, 2)
+    across[:, 1] = 1
+    assert float(feature_loss(7 * wanted, wanted)) == pytest.approx(0, abs=1e-6)
+    assert float(feature_loss(across, wanted)) == pytest.approx(1)
+    assert float(feature_loss(-wanted, wanted)) == pytest.approx(2)
+    mixed = wanted.clone()
+    mixed[..., 0] *= -1
+    assert float(feature_loss(mixed, wanted)) == pytest.approx(1)
+
+
+def test_lesion_loss_by_hand() -> None:
+    """One factor times the entropy, plus one minus Dice, over cases that tell the two apart."""
+    known, factors = torch.ones(1, 5), []
+    for probability in (0.5, 0.2, 0.9):
+        for lesions in (0, 4, 16):
+            truth = torch.zeros(1, 5, 4, 4)
+            truth.view(1, 5, 16)[..., :lesions] = 1
+            logits = torch.full((1, 5, 4, 4), math.log(probability / (1 - probability)))
+            share = lesions / 16
+            entropy = -share * math.log(probability) - (1 - share) * math.log(1 - probability)
+            dice = (2 * lesions * probability + 1) / (16 * probability + lesions + 1)
+            loss = float(lesion_loss(logits, truth, known))
+            factors.append((loss - (1 - dice)) / entropy)
+    assert factors == pytest.approx([factors[0]] * len(factors), rel=1e-4)
+    assert factors[0] > 1
+
+
+def test_lesion_loss_of_a_perfect_answer() -> None:
+    """The truth itself costs nothing; its opposite costs the most."""
+    truth = torch.zeros(2, 5, 8, 8)
+    truth[:, :, :3] = 1
+    logits = 60 * (truth - 0.5)
+    known = torch.ones(2, 5)
+    assert float(lesion_loss(logits, truth, known)) == pytest.approx(0, abs=1e-6)
+    assert float(lesion_loss(-logits, truth, known)) > 29
+
+
+def test_labels_that_are_not_annotated_teach_nothing() -> None:
+    """No gradient reaches an unknown label, in the photographs where it is unknown."""
+    torch.manual_seed(1)
+    logits = torch.randn(2, 5, 6, 6, requires_grad=True)
+    known = torch.ones(2, 5)
+    known[1, 4] = 0
+    loss = lesion_loss(logits, (torch.rand(2, 5, 6, 6) > 0.7).float(), known)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    reached = (gradient != 0).flatten(2).any(2)
+    assert torch.equal(reached, known.bool())
+
+
+def test_a_label_unknown_in_the_whole_batch_costs_nothing() -> None:
+    """Whatever is said of it, the loss is the same, and finite."""
+    truth, known = torch.zeros(1, 5, 4, 4), torch.ones(1, 5)
+    known[0, 4] = 0
+    losses = []
+    for said in (-9.0, 0.0, 9.0):
+        logits = torch.full((1, 5, 4, 4), -30.0)
+        logits[:, 4] = said
+        losses.append(float(lesion_loss(logits, truth, known)))
+    assert losses == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+def test_sampling_favours_the_rare_and_the_trusted() -> None:
+    """Sum 1; each grade by the root of its rarity; sets by their trust; held-out rows do not count.
+
+    Two of grade 0 and eight of grade 1: one of the former is drawn twice as often.
+    """
+    items = [graded(0)] * 2 + [graded(1)] * 8
+    items += [graded(3, "idrid_grading"), graded(3, "eyepacs_equalised")]
+    items += [graded(0, validation=True)] * 30
+    crops = Crops(items, np.zeros((len(items), 1, 1, 3), np.uint8))
+    weights = sampling_weights(crops, np.arange(12))
+    assert weights.shape == (12,)
+    assert weights.dtype == np.float64
+    assert weights.sum() == pytest.approx(1)
+    assert weights.min() > 0
+    assert weights[0] == weights[1] == pytest.approx(2 * weights[2])
+    assert weights[11] < weights[0] < weights[10]
+    assert np.unique(weights[2:10]).size == 1
+
+
+def test_expect_rare_sets_one_bias() -> None:
+    """Silent weights then answer the rare probability; nothing but the last bias changes."""
+    network = tiny_segmenter()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expect_rare(network)
+    changed = [n for n, v in network.state_dict().items() if not torch.equal(v, before[n])]
+    assert changed == ["6.bias"]
+    last = network.get_submodule("6")
+    assert isinstance(last, nn.Conv2d)
+    nn.init.zeros_(last.weight)
+    answer = network(torch.randn(1, 3, 16, 16)).sigmoid()
+    assert torch.allclose(answer, torch.full_like(answer, RARE))
+
+
+def test_expect_rare_finds_the_output_of_the_shipped_network() -> None:
+    """Every label of every px moves by the same step: the bias it sets is the output's."""
+    torch.manual_seed(0)
+    network, eyes = LesionUNetPlusPlus().eval(), torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = network(eyes)
+        expect_rare(network)
+        step = (network(eyes) - before).flatten(2)
+        again = network(eyes)
+        expect_rare(network)
+        assert torch.equal(network(eyes), again)
+    assert step.abs().min() > 1
+    assert torch.allclose(step, step[..., :1].expand_as(step), atol=1e-4)
+
+
+def test_half_precision_halves_the_floats_alone() -> None:
+    """Weights become float16, counters stay; the network itself keeps its float32."""
+    network = TinyGrader()
+    state = half_precision(network)
+    assert state.keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        wanted = torch.float16 if value.is_floating_point() else value.dtype
+        assert state[name].dtype == wanted
+        assert torch.allclose(state[name].to(value.dtype), value, atol=1e-3)
+    assert state["features.1.num_batches_tracked"].dtype == torch.int64
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def test_predictions_are_probabilities_in_order() -> None:
+    """More crops than a batch holds: each row is what its crop gives alone."""
+    crops = np.stack([rings(n % 5, n, 24) for n in range(40)])
+    network = TinyGrader()
+    probabilities = predict(network, crops, 16, torch.device("cpu"))
+    assert probabilities.shape == (40, 5)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert not network.training
+    for row in (0, 31, 32, 39):
+        alone = predict(network, crops[row : row + 1], 16, torch.device("cpu"))
+        np.testing.assert_allclose(probabilities[row], alone[0], atol=1e-6)

@@ -1,0 +1,197 @@
+"""From trained weights to a bundle with figures that its readers can trust."""
+
+import hashlib
+import json
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from training_sets import Shot, eye, same, write_graded, write_lesions
+
+from medlocker_dicom.bundles.bundle import build_network, read_bundle
+from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine
+from medlocker_dicom.bundles.models import Classifier
+from medlocker_dicom.errors import BundleDigestError, BundleMissingError
+from medlocker_dicom.training import evaluate
+from medlocker_dicom.training.classifier import half_precision
+from medlocker_dicom.training.evaluate import EvaluateGrader, EvaluateSegmenter
+from medlocker_dicom.training.measures import grading_figures
+from medlocker_dicom.training.photographs import load_segmented, read_rgb
+from medlocker_dicom.training.publish import change_metadata, main, publish, record_figures
+from tiny_bundles import LESIONS, write_segmenter
+
+
+@pytest.fixture
+def grader(tiny_bundles: Path, tmp_path: Path) -> Path:
+    """Return a bundle whose weights are to be replaced."""
+    name = "dr_classifier_tiny"
+    return Path(shutil.copytree(tiny_bundles / name, tmp_path / name))
+
+
+@pytest.fixture
+def trained(grader: Path, tmp_path: Path) -> Path:
+    """Return weights that fit the bundle, but are not its own."""
+    network = build_network(read_bundle(grader))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.25)
+    path = tmp_path / "run" / "model.pt"
+    path.parent.mkdir()
+    torch.save(half_precision(network), path)
+    return path
+
+
+def metadata_of(bundle: Path) -> dict[str, Any]:
+    """Read a bundle's metadata."""
+    value: dict[str, Any] = json.loads((bundle / "configs" / "metadata.json").read_bytes())
+    return value
+
+
+def test_published_weights_are_loaded(grader: Path, trained: Path) -> None:
+    """The bundle then holds the run's file and its digest, and the loader builds from it."""
+    before = metadata_of(grader)
+    digest = publish(trained, grader)
+    assert digest == hashlib.sha256(trained.read_bytes()).hexdigest()
+    assert (grader / "models" / "model.pt").read_bytes() == trained.read_bytes()
+    after = metadata_of(grader)
+    assert after["medlocker"].pop("weights_sha256") == digest
+    assert before["medlocker"].pop("weights_sha256") != digest
+    assert after == before
+    bundle = read_bundle(grader)
+    assert bundle.weights_sha256 == digest
+    assert same(half_precision(build_network(bundle)), torch.load(trained, weights_only=True))
+
+
+def test_a_bundle_without_weights_gets_some(grader: Path, trained: Path) -> None:
+    """The folder of the weights is made where a clean checkout has none."""
+    (grader / "models" / "model.pt").unlink()
+    (grader / "models").rmdir()
+    with pytest.raises(BundleMissingError):
+        read_bundle(grader)
+    publish(trained, grader)
+    assert read_bundle(grader).weights_file.is_file()
+
+
+def test_weights_changed_after_publishing_are_refused(grader: Path, trained: Path) -> None:
+    """One byte, or another run's file put there by hand, and the loader names the file."""
+    publish(trained, grader)
+    weights = grader / "models" / "model.pt"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleDigestError, match=r"model\.pt"):
+        read_bundle(grader)
+
+
+def test_metadata_that_names_other_weights_is_refused(grader: Path, trained: Path) -> None:
+    """A digest of other weights is refused as well."""
+    publish(trained, grader)
+    change_metadata(grader, lambda m: m["medlocker"].update(weights_sha256="0" * 64))
+    with pytest.raises(BundleDigestError, match="0" * 64):
+        read_bundle(grader)
+
+
+def test_figures_go_into_the_metadata(grader: Path, tmp_path: Path) -> None:
+    """They replace older ones; all else stays, and the bundle still reads."""
+    before = metadata_of(grader)
+    path = tmp_path / "figures.json"
+    for kappa in (0.5, 0.81):
+        path.write_text(json.dumps({"natural": {"n": 20.0, "kappa": kappa}}))
+        record_figures(path, grader)
+    assert metadata_of(grader) == before | {"eval_metrics": {"natural": {"n": 20, "kappa": 0.81}}}
+    assert read_bundle(grader).metadata["eval_metrics"]["natural"]["kappa"] == 0.81
+
+
+def test_the_command_publishes_both(
+    grader: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It prints the digest; without options it changes nothing."""
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"MA": {"dice": 0.4}}')
+    before = metadata_of(grader)
+    monkeypatch.setattr(sys, "argv", ["publish", str(grader)])
+    main()
+    assert metadata_of(grader) == before
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["publish", str(grader), "--weights", str(trained), "--figures", str(figures)],
+    )
+    main()
+    assert capsys.readouterr().out.strip() == read_bundle(grader).weights_sha256
+    assert metadata_of(grader)["eval_metrics"] == {"MA": {"dice": 0.4}}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return all sets with held-out pictures of several grades."""
+    graded = {
+        "idrid_grading": [
+            Shot(f"IDRiD_{n:03}.png", grade, None, eye(n % 4).image)
+            for n, grade in ((5, 0), (6, 0), (10, 2), (15, 0))
+        ],
+        "odir": [Shot(f"{n}.png", n, "val", eye(n).image) for n in range(4)],
+        "eyepacs_equalised": [Shot(f"{n}.png", 2 * n, "val", eye(n).image) for n in range(2)]
+        + [Shot("trained.png", 1, "train", eye(3).image)],
+    }
+    root = write_graded(tmp_path_factory.mktemp("sets"), graded)
+    return write_lesions(root, {4: eye(0), 5: eye(1), 10: eye(2)})
+
+
+@pytest.fixture
+def _quick_engine(export_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let engines share the session's cache and run on one thread."""
+    monkeypatch.setattr(evaluate, "OnnxEngine", partial(OnnxEngine, cache=export_cache, threads=1))
+
+
+@pytest.mark.usefixtures("_quick_engine")
+def test_a_grader_is_scored_on_held_out_pictures(
+    sets: Path, tiny_bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Set by set, and natural colours together, as the product itself sees the pictures."""
+    path = tiny_bundles / "dr_classifier_tiny"
+    figures = EvaluateGrader(str(path), str(sets), str(tmp_path / "out")).run()
+    written = (tmp_path / "out" / "figures.json").read_text()
+    assert written == capsys.readouterr().out
+    assert json.dumps(json.loads(written)) == json.dumps(figures)
+    counts = {name: row["n"] for name, row in figures.items()}
+    assert counts == {"natural": 7, "idrid_grading": 3, "odir": 4, "eyepacs_equalised": 2}
+    bundle = read_bundle(path)
+    classifier = Classifier(bundle, TorchEngine(bundle))
+    odir = [read_rgb(sets / "odir" / "images" / f"{n}.png") for n in range(4)]
+    probabilities = np.stack([classifier.photograph(rgb) for rgb in odir]).astype(np.float32)
+    assert figures["odir"] == grading_figures(probabilities, np.arange(4))
+
+
+@pytest.mark.usefixtures("_quick_engine")
+@pytest.mark.parametrize(("logit", "marked"), [(-10, 0), (10, 1)])
+def test_a_segmenter_is_scored_on_held_out_pictures(
+    logit: float, marked: int, sets: Path, tmp_path: Path
+) -> None:
+    """A segmenter that marks nothing, or all, has the Dice that counting px gives."""
+    path = write_segmenter(tmp_path / "lesion_segmenter", everywhere=logit)
+    figures = EvaluateSegmenter(str(path), str(sets), str(tmp_path / "out")).run()
+    assert json.loads((tmp_path / "out" / "figures.json").read_text()) == figures
+    assert figures.pop("healthy") == {
+        "n": 2,
+        "marked_share": marked,
+        "without_any": 0 if marked else 2,
+    }
+    assert list(figures) == LESIONS
+    held = [item for item in load_segmented(sets, 128) if item.validation]
+    assert [item.name for item in held] == ["IDRiD_05.jpg", "IDRiD_10.jpg"]
+    whole = sum(item.mask.size for item in held)
+    for bit, label in enumerate(LESIONS):
+        true = sum(int((item.mask >> bit & 1).sum()) for item in held)
+        dice = 2 * true / (whole + true) if marked else 0
+        aupr = true / whole
+        assert figures[label] == {"n": 2, "dice": round(dice, 4), "aupr": round(aupr, 4)}

@@ -1,0 +1,205 @@
+"""Recipes on networks of some hundred weights: they learn, and pick up where they stopped."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from training_sets import (
+    Shot,
+    TinyGrader,
+    rings,
+    same,
+    spotted,
+    state_of,
+    tiny_segmenter,
+    write_graded,
+    write_lesions,
+)
+
+from medlocker_dicom.training import classifier, segmenter
+from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
+from medlocker_dicom.training.segmenter import SegmenterRecipe
+
+Recipe = ClassifierRecipe | SegmenterRecipe
+Make = Callable[..., Recipe]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small only wait for further threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of all sets: ringed discs with grades, and discs with spots as lesions."""
+    root = tmp_path_factory.mktemp("sets")
+    splits = [(n, "val" if n < 5 else "train") for n in range(20)]
+    shots = [Shot(f"{n}.png", n % 5, split, rings(n % 5, n)) for n, split in splits]
+    numbers = ((1, 0), (2, 0), (5, 0), (10, 2))
+    idrid = [Shot(f"IDRiD_{n:03}.png", grade, None, rings(0, 90 + n)) for n, grade in numbers]
+    write_graded(root, {"idrid_grading": idrid, "odir": shots})
+    return write_lesions(root, {1: spotted(), 2: spotted(), 5: spotted()})
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    """Read the rows of a run's log."""
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def grader(data: Path, out: Path, seed: int = 0, **fields: Any) -> ClassifierRecipe:
+    """Return a recipe of four short epochs; `fields` differ."""
+    plan: dict[str, Any] = {
+        "stages": [[24, 1, 0], [32, 3, 0]],
+        "samples_an_epoch": 24,
+        "batch_size": 8,
+        "crop": 40,
+        "feature_layer": "features",
+    }
+    return ClassifierRecipe(TinyGrader(seed), str(data), str(out), **(plan | fields))
+
+
+def marker(data: Path, out: Path, seed: int = 0, **fields: Any) -> SegmenterRecipe:
+    """Return a recipe of a few steps; `fields` differ."""
+    plan: dict[str, Any] = {
+        "diameter": 150,
+        "patch": 32,
+        "batch_size": 4,
+        "steps": 12,
+        "keep_every": 4,
+    }
+    return SegmenterRecipe(tiny_segmenter(seed), str(data), str(out), **(plan | fields))
+
+
+BOTH = pytest.mark.parametrize("make", [grader, marker])
+
+
+def test_the_classifier_learns(data: Path, tmp_path: Path) -> None:
+    """The loss falls clearly, and the averaged weights order held-out pictures by grade."""
+    plan: dict[str, Any] = {"samples_an_epoch": 192, "batch_size": 16, "learning_rate": 3e-2}
+    grader(data, tmp_path, stages=[[32, 10, 0]], **plan).run()
+    rows = log_of(tmp_path)
+    assert [row["epoch"] for row in rows] == list(range(10))
+    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert rows[-1]["odir"]["kappa"] > 0.5
+    assert rows[-1]["val"]["n"] == 7
+
+
+def test_the_segmenter_learns(data: Path, tmp_path: Path) -> None:
+    """The loss falls clearly."""
+    marker(data, tmp_path, steps=60, keep_every=15, learning_rate=2e-2).run()
+    rows = log_of(tmp_path)
+    assert [row["step"] for row in rows] == [15, 30, 45, 60]
+    assert rows[-1]["loss"] < 0.6 * rows[0]["loss"]
+
+
+@BOTH
+def test_a_run_is_repeatable(make: Make, data: Path, tmp_path: Path) -> None:
+    """Twice from the same weights gives the same weights; from others, others."""
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        make(data, tmp_path / name, seed).run()
+    one, two, other = (state_of(tmp_path / n / "model.pt") for n in ("one", "two", "other"))
+    assert same(one, two)
+    assert not same(one, other)
+
+
+class StoppedError(Exception):
+    """Stands for the power cut."""
+
+
+@BOTH
+@pytest.mark.parametrize("after", [4, 6, 11])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(
+    make: Make, after: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in between, and resumed with a network of other weights: all ends bit-equal."""
+    make(data, tmp_path / "whole").run()
+    module: Any = classifier if make is grader else segmenter
+    step, taken = module._Run.step, list[int]()
+
+    def failing(*arguments: Any) -> float:
+        if len(taken) == after:
+            raise StoppedError
+        taken.append(1)
+        return float(step(*arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Run, "step", failing)
+        with pytest.raises(StoppedError):
+            make(data, tmp_path / "stopped").run()
+    make(data, tmp_path / "stopped", seed=9).run()
+    for name in ("checkpoint.pt", "model.pt"):
+        assert same(*(state_of(tmp_path / run / name) for run in ("whole", "stopped"))), name
+    whole, stopped = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in log_of(tmp_path / run)]
+        for run in ("whole", "stopped")
+    )
+    assert json.dumps(whole) == json.dumps(stopped)
+
+
+@BOTH
+def test_a_finished_run_does_nothing_more(make: Make, data: Path, tmp_path: Path) -> None:
+    """Started again it changes no file."""
+    make(data, tmp_path).run()
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.suffix != ".npy"}
+    make(data, tmp_path, seed=5).run()
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.suffix != ".npy"} == before
+
+
+@BOTH
+def test_kept_weights_are_the_average_in_half_precision(
+    make: Make, data: Path, tmp_path: Path
+) -> None:
+    """``model.pt`` fits the network, and is the checkpoint's average, not its last step."""
+    recipe = make(data, tmp_path)
+    recipe.run()
+    kept, checkpoint = state_of(tmp_path / "model.pt"), state_of(tmp_path / "checkpoint.pt")
+    averages = {
+        name.removeprefix("module."): value.half() if value.is_floating_point() else value
+        for name, value in checkpoint["average"].items()
+        if name.startswith("module.")
+    }
+    assert same(kept, averages)
+    assert not same(kept, classifier.half_precision(recipe.network))
+    recipe.network.load_state_dict(kept)
+
+
+def test_held_out_pictures_are_not_trained_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither recipe ever draws one."""
+    drawn: set[str] = set()
+    step, draw = classifier._Run.step, segmenter.draw_patch
+
+    def watched(run: Any, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
+        drawn.update(f"{i.source}/{i.path.name}" for i in (run.crops.items[n] for n in rows))
+        return step(run, rows, stage, rng)
+
+    def seen(item: Any, *arguments: Any) -> Any:
+        drawn.add(f"{item.discs_known}/{item.name}")
+        return draw(item, *arguments)
+
+    monkeypatch.setattr(classifier._Run, "step", watched)
+    monkeypatch.setattr(segmenter, "draw_patch", seen)
+    grader(data, tmp_path / "grader", samples_an_epoch=64).run()
+    marker(data, tmp_path / "marker").run()
+    assert drawn == (
+        {f"odir/{n}.png" for n in range(5, 20)}
+        | {f"idrid_grading/IDRiD_{n:03}.png" for n in (1, 2)}
+        | {f"True/IDRiD_{n:02}.jpg" for n in (1, 2)}
+        | {f"False/IDRiD_{n:03}.png" for n in (1, 2)}
+    )
+
+
+def test_stages_come_in_order(tmp_path: Path) -> None:
+    """One entry an epoch, sizes and epochs as whole numbers though JSON has them as it likes."""
+    recipe = grader(tmp_path, tmp_path, stages=[[160.0, 2, 1.0], [192, 1, 0.5]])
+    assert recipe.epochs() == [Stage(160, 2, 1.0), Stage(160, 2, 1.0), Stage(192, 1, 0.5)]
