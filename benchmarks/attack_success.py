@@ -5,7 +5,7 @@
 Photographs are held-out ones that the ensemble grades correctly, drawn evenly over the grades as
 far as they last. Success: the ensemble's grade of the locked photograph, at its full size and
 through the models' own preprocessing, is not the true one. The search stops at the first flip on
-the canvas, as the paper's does (margin 0). A condition is resumed where --out left it.
+the canvas, as the paper's does (margin 0). Rows of the same models that --out holds are kept.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.dicom.fundus import Fundus, decode_fundus
 from medlocker_dicom.dicom.photograph import photograph
 from medlocker_dicom.dicom.uids import derive_uid
@@ -34,13 +35,13 @@ from medlocker_dicom.pipeline.lock import Locker, lock
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
 from medlocker_dicom.search import STRATEGIES
-from medlocker_dicom.training.photographs import Graded, list_graded, read_rgb
+from medlocker_dicom.training.photographs import Graded, list_graded
 from medlocker_dicom.watermark.png import default_logo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from medlocker_dicom.bundles.models import Ensemble
+    from medlocker_dicom.bundles.models import Ensemble, Segmenter
 
 MODES = (Mode.ANYWHERE, Mode.AVOID)
 SEED = 20240613
@@ -97,13 +98,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/attack_success.jsonl"))
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
-        sys.exit(f"{arguments.data}: no photographs; name their folder by --data")
+        print(f"{arguments.data}: no photographs, skipped; name their folder by --data")
+        return
     ensemble, segmenter = load_models([m for m in arguments.models.split(",") if m])
     items = choose(arguments.data, ensemble, arguments.images)
     masks = cache(lambda key: segmenter.lesions(np.frombuffer(key[0], np.uint8).reshape(key[1])))
     issuer = Identity(*_fixed_identity())
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = _rows(arguments.out)
+    stamp = _stamp(ensemble, segmenter)
+    names = {f"{item.source}/{item.path.name}" for item in items}
+    rows = [r for r in _rows(arguments.out) if r["models"] == stamp and r["image"] in names]
     done = {(r["mode"], r["strategy"], r["image"]) for r in rows}
     for number, item in enumerate(items, 1):
         source = instance(item)
@@ -120,7 +124,8 @@ def main() -> None:
                     issuer,
                     (issuer.public,),
                 )
-                row = {"mode": str(mode), "strategy": strategy, "image": name, "grade": item.grade}
+                row: dict[str, Any] = {"models": stamp, "mode": str(mode), "strategy": strategy}
+                row |= {"image": name, "grade": item.grade}
                 row |= attack(source, locker, item.grade)
                 rows.append(row)
                 with arguments.out.open("a") as stream:
@@ -175,6 +180,11 @@ def table(rows: list[dict[str, Any]], count: int) -> str:
             )
             lines.append(f"    {grades}")
     return "\n".join(lines)
+
+
+def _stamp(ensemble: Ensemble, segmenter: Segmenter) -> str:
+    bundles = [*(c.bundle for c in ensemble.classifiers), segmenter.bundle]
+    return " ".join(bundle.weights_sha256[:12] for bundle in bundles)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

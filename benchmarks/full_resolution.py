@@ -65,7 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     images = sorted(arguments.data.glob("IDRiD*.jpg"))
     if not images:
-        sys.exit(f"{arguments.data}: no images; name their folder by --data")
+        print(f"{arguments.data}: no images, skipped; name their folder by --data")
+        return
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         key = work / "me.key"

@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.watermark.alpha import alpha_map, plain_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.logo import Logo
@@ -144,8 +145,7 @@ def photographs(folder: Path, count: int) -> tuple[list[Image], str]:
 
         retina: Image = data.retina()  # type: ignore[no-untyped-call]  # as skimage ships it
         return [retina], "skimage.data.retina()"
-    images = [np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1] for path in paths]
-    return [np.ascontiguousarray(image) for image in images], str(folder)
+    return [read_rgb(path) for path in paths], str(folder)
 
 
 def main() -> None:

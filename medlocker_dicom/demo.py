@@ -21,7 +21,7 @@ from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import KeyRefusedError, MedLockerError, PixelsChangedError
 from medlocker_dicom.files import write_file
 from medlocker_dicom.folder.lock import LockRun
-from medlocker_dicom.folder.unlock import read_keys, unlock_folder, verify_folder
+from medlocker_dicom.folder.unlock import Keys, read_keys, unlock_folder, verify_folder
 from medlocker_dicom.keyfile import Identity, dump_identity, dump_public
 from medlocker_dicom.keyfile.identity_file import create_identity
 from medlocker_dicom.phantom import phantom
@@ -171,6 +171,10 @@ def _refuse(out: Path, people: dict[str, Identity], say: Callable[[str], None]) 
         say(f"refused mallory: {error}")
     else:
         raise MedLockerError("mallory was not refused")
+    stolen = Keys(people["mallory"], read_keys(people["alice"], [key]).keyfiles)
+    if not all(item.error for item in verify_folder(out / "locked", stolen)):
+        raise MedLockerError("mallory opened a grant of alice's")
+    say("refused mallory with alice's key file: its grants open for alice alone")
     name = min(path.name for path in (out / "locked").glob("*.dcm"))
     data = bytearray((out / "locked" / name).read_bytes())
     data[len(data) // 2] ^= 1  # uncompressed pixels are most of the file

@@ -13,7 +13,7 @@ import numpy as np
 from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.models import Classifier, Segmenter
-from medlocker_dicom.training.photographs import read_rgb
+from medlocker_dicom.bundles.picture import read_rgb
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 

@@ -113,6 +113,8 @@ def lock(  # noqa: PLR0913  one parameter an option
         sys.stdout.write(
             f"{len(summary['instances'])} locked, {len(failed)} failed: "
             f"{destination / 'report.html'}\n"
+            "send the locked files, and each key file to the recipient it is named after; keep "
+            "report.html, lock.json and the journal\n"
         )
     if failed:
         alone = source.is_file() and failed[0].error is not None

@@ -264,9 +264,11 @@ def _describe_frames(ds: Dataset, source: Dataset) -> None:
 
 
 def _in_zone_of(source: Dataset, now: datetime) -> datetime:
-    """Express an aware `now` in the source's Timezone Offset From UTC (C.12.1)."""
+    """Express an aware `now` in the source's Timezone Offset From UTC (C.12.1), else local time."""
     offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", text(source, "TimezoneOffsetFromUTC"))
-    if now.tzinfo is None or not offset:
+    if now.tzinfo is None:
         return now
+    if not offset:
+        return now.astimezone()
     away = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
     return now.astimezone(timezone(-away if offset[1] == "-" else away))

@@ -31,7 +31,7 @@ class Codestream:
     rows, columns, samples, precision
         As coded; precision in bits.
     says_rgb, says_ybr
-        Whether markers name the colour space (component letters, JFIF).
+        Whether markers name the colour space (component letters, JFIF, Adobe).
     scan
         Offset of the entropy-coded data in bytes; 0 for JPEG 2000.
     least
@@ -127,7 +127,7 @@ def _read_jpeg(frame: bytes, codec: Codec) -> Codestream:
     if frame[:2] != _SOI:
         raise TransferSyntaxError(f"a frame is no {codec.value} codestream")
     found: Codestream | None = None
-    offset, jfif = 2, False
+    offset, jfif, adobe = 2, False, -1
     while True:
         while frame[offset] == 0xFF and frame[offset + 1] == 0xFF:
             offset += 1  # fill bytes
@@ -145,9 +145,12 @@ def _read_jpeg(frame: bytes, codec: Codec) -> Codestream:
         if kind in (_SOF if codec is Codec.JPEG else _SOF_LS):
             found = _read_sof(kind, segment)
         jfif |= 0xE0 <= kind <= 0xEF and segment.startswith(b"JFIF")
+        if kind == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12:
+            adobe = segment[11]  # its transform: 0 none, 1 YCbCr; JFIF wins over it
     if found is None:
         raise TransferSyntaxError(f"a {codec.value} frame has no frame header")
-    return replace(found, says_ybr=jfif, scan=offset)
+    rgb = found.says_rgb or (adobe == 0 and not jfif)
+    return replace(found, says_rgb=rgb, says_ybr=jfif or adobe == 1, scan=offset)
 
 
 def _read_sof(kind: int, segment: bytes) -> Codestream:

@@ -102,7 +102,7 @@ def read_block(ds: Dataset) -> LockBlock:
     if base is None:
         raise PacketMissingError(
             "its recovery packet was stripped",
-            "use the detached packet, or ask the owner for a complete copy",
+            "ask the owner for the object as it was sent, with private elements kept",
         )
     issuer = _value(ds, base | _ISSUER)
     if issuer is None or len(issuer) != ISSUER_BYTES:

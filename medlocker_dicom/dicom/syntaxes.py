@@ -51,7 +51,6 @@ SOURCE_CLASSES: MappingProxyType[str, str] = MappingProxyType(
             uid.WideFieldOphthalmicPhotography3DCoordinatesImageStorage,
             uid.VLPhotographicImageStorage,
             uid.SecondaryCaptureImageStorage,
-            uid.MultiFrameSingleBitSecondaryCaptureImageStorage,
             uid.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
             uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
             uid.MultiFrameTrueColorSecondaryCaptureImageStorage,

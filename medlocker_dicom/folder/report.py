@@ -25,7 +25,7 @@ def render_report(summary: dict[str, Any], thumbnails: dict[str, str]) -> str:
     Returns
     -------
     str
-        HTML. It shows locked pictures alone: the report may travel with the data.
+        HTML. It shows no original, but grades and lesion boxes: it is the owner's.
     """
     frames = [f for i in summary["instances"] for f in i["frames"]]
     labelled = [f for f in frames if f["label_given"] and f["clean_grade"] == f["label"]]

@@ -54,24 +54,6 @@ def create_identity(path: Path, data: bytes) -> None:
         raise _cannot_write(path, error) from None
 
 
-def replace_identity(path: Path, data: bytes) -> None:
-    """Replace an identity file in one step, as for a new passphrase (mode 0600).
-
-    Raises
-    ------
-    DestinationError
-        The file cannot be written; the old one is still there.
-    DiskFullError
-        The same, for want of space.
-    """
-    try:
-        temporary = _write_beside(path, data)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-
-
 def _cannot_write(path: Path, error: OSError) -> OutputError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return DiskFullError(f"cannot write {path}: {error.strerror}", "make room and try again")

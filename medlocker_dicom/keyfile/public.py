@@ -13,7 +13,6 @@ from medlocker_dicom.keyfile.canonical import text_of
 from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.kem import Kem
 
-ID_BYTES = 32
 VERIFY_KEY_BYTES = 32
 _MAGIC = "medlocker-public-1"
 

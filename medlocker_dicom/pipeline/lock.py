@@ -141,13 +141,15 @@ def lock(
     uid = str(source.ds.SOPInstanceUID)
     digest = pixel_digest(source.pixels)
     pixels = source.pixels.copy()
-    frames = [_Frame(source, n, locker, label).lock(pixels[n]) for n in range(len(pixels))]
+    frames = [_Frame(source, n, digest, locker, label).lock(pixels[n]) for n in range(len(pixels))]
     secret = locker.issuer.derive("uid")
+    # Of the locked pixels too: other options give another instance, never a second one by its UID.
+    rendition = f"instance {pixel_digest(pixels).hex()}"
     ds = build_capture(
         source,
         pixels,
         series_uid=derive_uid(secret, "series", str(source.ds.SeriesInstanceUID)),
-        instance_uid=derive_uid(secret, "instance", uid),
+        instance_uid=derive_uid(secret, rendition, uid),
         now=now,
         version=medlocker_dicom.__version__,
         codec=locker.policy.codec,
@@ -193,20 +195,24 @@ class _Frame:
     ----------
     source, number
         The instance, and which of its frames.
+    digest
+        SHA-256 of the instance's pixels.
     locker
         How.
     label
         The true grade where it is known.
     """
 
-    def __init__(self, source: Fundus, number: int, locker: Locker, label: int | None) -> None:
+    def __init__(
+        self, source: Fundus, number: int, digest: bytes, locker: Locker, label: int | None
+    ) -> None:
         self.source, self.number, self.locker, self.label = source, number, locker, label
         self.display = source.display(number)
         self.clean = locker.ensemble.photograph(self.display)
         self.decision = int((locker.ensemble.weights @ self.clean).argmax())
         self.target = self.decision if label is None else label
         self.seed = locker.issuer.derive(
-            "dither", str(source.ds.SOPInstanceUID), str(number), pixel_digest(source.pixels)
+            "dither", str(source.ds.SOPInstanceUID), str(number), digest
         )
 
     def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
@@ -238,6 +244,7 @@ class _Frame:
             queries=found.queries,
             requests=found.requests,
             forward_passes=found.forward_passes,
+            verified=min(VERIFIED, len(found.candidates)),
             canvas_flipped=found.flipped,
             history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
         )
@@ -350,7 +357,8 @@ def compose(
     """Blend the logo into a frame (H, W, C) in place (eq. 1)."""
     window = np.s_[placement.y : placement.y + logo.height, placement.x : placement.x + logo.width]
     opacity = alpha_map(logo.alpha, placement.alpha, seed)
-    colours = logo_samples(logo.rgba, frame.shape[-1], bits)
+    # 8 bits may be stored in 16.
+    colours = logo_samples(logo.rgba, frame.shape[-1], bits).astype(frame.dtype)
     original = frame[window].copy()
     locked = blend(original, colours, opacity)
     frame[window] = locked

@@ -47,7 +47,9 @@ class FrameRecord:
     clean_grade, locked_grade
         The ensemble's decisions.
     queries, requests, forward_passes
-        Distinct candidates looked at; with repeats; computed.
+        Distinct candidates of the search; with repeats; computed.
+    verified
+        Candidates judged again at full size, which `queries` does not count.
     canvas_flipped
         Whether the best candidate turned the ensemble at the search's scale.
     history
@@ -67,6 +69,7 @@ class FrameRecord:
     queries: int
     requests: int
     forward_passes: int
+    verified: int
     canvas_flipped: bool
     history: tuple[tuple[int, float], ...]
 

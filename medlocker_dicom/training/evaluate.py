@@ -13,6 +13,7 @@ import numpy as np
 from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine
 from medlocker_dicom.bundles.models import Classifier, Segmenter
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.training.measures import grading_figures, segmentation_figures
 from medlocker_dicom.training.photographs import (
     EQUALISED,
@@ -20,7 +21,6 @@ from medlocker_dicom.training.photographs import (
     list_graded,
     load_healthy,
     load_segmented,
-    read_rgb,
 )
 
 DISC = "OD"

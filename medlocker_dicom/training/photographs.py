@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.errors import NotFundusError
 
@@ -106,21 +107,6 @@ def drop_near_duplicates(
         if item.validation
         or all(s != item.source or (value ^ h).bit_count() > most_bits for s, h in held)
     ]
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as uint8 (H, W, 3) RGB.
-
-    Raises
-    ------
-    OSError
-        The file is missing or no image.
-    """
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise OSError(f"{path}: not an image")
-    rgb: NDArray[np.uint8] = np.ascontiguousarray(bgr[..., ::-1])
-    return rgb
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from torch import nn
 from medlocker_dicom.bundles.bundle import SHIPPED, Bundle, read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine, default_cache, exported
 from medlocker_dicom.bundles.networks import LesionUNetPlusPlus, resnet18
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, retina_at
 from medlocker_dicom.errors import BundleFormatError, DestinationError
-from medlocker_dicom.training.photographs import read_rgb
 from tiny_bundles import GRADES, LESIONS, write_bundle, write_classifier
 
 CLOSE = 1e-3

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import (
     MEAN,
     STD,
@@ -21,7 +22,6 @@ from medlocker_dicom.bundles.preprocess import (
     retina_crop,
 )
 from medlocker_dicom.phantom import phantom
-from medlocker_dicom.training.photographs import read_rgb
 
 
 def disc(shape: tuple[int, int], centre: tuple[int, int], radius: int) -> NDArray[np.uint8]:

@@ -21,7 +21,6 @@ from medlocker_dicom.keyfile.canonical import dumps, text_of
 from medlocker_dicom.keyfile.identity_file import (
     create_identity,
     read_identity,
-    replace_identity,
 )
 
 OPEN = dump_identity(RECIPIENT, None)
@@ -243,22 +242,11 @@ def test_existing_file_is_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_replace_changes_the_file_in_one_step(tmp_path: Path) -> None:
-    """Replacing, as for a new passphrase, leaves the new content with mode 0600."""
-    path = tmp_path / "me.key"
-    create_identity(path, OPEN)
-    replace_identity(path, SEALED)
-    assert read_identity(path) == SEALED
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_missing_folder_and_file_are_named(tmp_path: Path) -> None:
     """Errors of the file system become errors of ours that name the path."""
     path = tmp_path / "nowhere" / "me.key"
-    for write in (create_identity, replace_identity):
-        with pytest.raises(DestinationError, match=r"me\.key"):
-            write(path, OPEN)
+    with pytest.raises(DestinationError, match=r"me\.key"):
+        create_identity(path, OPEN)
     with pytest.raises(IdentityError, match=r"me\.key"):
         read_identity(path)
 
@@ -272,7 +260,7 @@ def test_large_file_is_refused_on_reading(tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk is full, no file is left, whole or in part, and an old one stays."""
+    """Where the disk is full, no file is left, whole or in part, and another one stays."""
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -282,7 +270,5 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match=r"me\.key"):
         create_identity(tmp_path / "me.key", OPEN)
-    with pytest.raises(DiskFullError, match=r"old\.key"):
-        replace_identity(old, SEALED)
     assert list(tmp_path.iterdir()) == [old]
     assert old.read_bytes() == OPEN
