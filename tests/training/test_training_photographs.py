@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from training_sets import SIDE, Shot, eye, graded, rings, write_graded, write_image, write_lesions
 
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.phantom import Bit
 from medlocker_dicom.training.photographs import (
@@ -20,7 +21,6 @@ from medlocker_dicom.training.photographs import (
     load_crops,
     load_healthy,
     load_segmented,
-    read_rgb,
 )
 
 

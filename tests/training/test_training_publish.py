@@ -16,12 +16,13 @@ from training_sets import Shot, eye, same, write_graded, write_lesions
 from medlocker_dicom.bundles.bundle import build_network, read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine
 from medlocker_dicom.bundles.models import Classifier
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.errors import BundleDigestError, BundleMissingError
 from medlocker_dicom.training import evaluate
 from medlocker_dicom.training.classifier import half_precision
 from medlocker_dicom.training.evaluate import EvaluateGrader, EvaluateSegmenter
 from medlocker_dicom.training.measures import grading_figures
-from medlocker_dicom.training.photographs import load_segmented, read_rgb
+from medlocker_dicom.training.photographs import load_segmented
 from medlocker_dicom.training.publish import change_metadata, main, publish, record_figures
 from tiny_bundles import LESIONS, write_segmenter
 
