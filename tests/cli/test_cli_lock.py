@@ -166,7 +166,9 @@ def test_a_line_an_item_where_there_is_no_terminal(office: Desk) -> None:
     lines = [line for line in outcome.err.splitlines() if line[0].isdigit()]
     assert re.fullmatch(r"1/2 locked eye0\.dcm \(\d -> \d, \d+ queries\)", lines[0])
     assert re.fullmatch(r"2/2 locked eye1\.dcm \(\d -> \d, \d+ queries\)", lines[1])
-    assert outcome.out == f"2 locked, 0 failed: {office / 'out' / 'report.html'}\n"
+    told, advice = outcome.out.splitlines()
+    assert told == f"2 locked, 0 failed: {office / 'out' / 'report.html'}"
+    assert "keep report.html, lock.json and the journal" in advice
 
 
 def test_json_prints_the_record(office: Desk) -> None:
@@ -251,7 +253,11 @@ def test_frames_and_deep_pixels_are_locked(office: Desk) -> None:
 def test_labels_tell_the_true_grades(office: Desk, table: str, given: list[bool]) -> None:
     """By file name or UID, as spreadsheets write them; who has none keeps the models' own."""
     labels = office.put("labels.csv", table.encode())
-    assert office.lock(office.eyes("src", 2), office / "out", "--labels", labels).code == 0
+    outcome = office.lock(office.eyes("src", 2), office / "out", "--labels", labels)
+    assert outcome.code == 0
+    unused = [] if any(given) else ["absent.dcm"]
+    assert record_of(office / "out")["labels_unused"] == unused
+    assert ("label of no locked file: absent.dcm" in outcome.err) == bool(unused)
     frames = [one["frames"][0] for one in record_of(office / "out")["instances"]]
     assert [frame["label_given"] for frame in frames] == given
     rows = [line.split(",") for line in table.splitlines()[1:]]
@@ -280,6 +286,26 @@ def test_bad_labels_lock_nothing(office: Desk, table: str, where: str) -> None:
     assert (outcome.code, len(outcome.errors)) == (2, 1)
     assert where in outcome.errors[0]
     assert not (office / "out").exists()
+
+
+def test_other_labels_are_another_run(office: Desk) -> None:
+    """A destination that was begun with other labels is refused: its locks are not these."""
+    eyes, labels = office.eyes("src", 1), office.put("labels.csv", b"file,grade\neye0.dcm,4\n")
+    assert office.lock(eyes, office / "out").code == 0
+    outcome = office.lock(eyes, office / "out", "--labels", labels)
+    assert (outcome.code, len(outcome.errors)) == (9, 1)
+    assert "holds a run with" in outcome.errors[0]
+
+
+def test_a_file_called_keys_is_named(office: Desk) -> None:
+    """Where the key files' folder belongs, a photograph fails by name; the others are done."""
+    eyes = office.eyes("src", 2)
+    (eyes / "eye1.dcm").rename(eyes / "keys")
+    outcome = office.lock(eyes, office / "out")
+    assert outcome.code == 3
+    assert "the key files' folder has this name" in outcome.err
+    assert [one["path"] for one in record_of(office / "out")["instances"]] == ["eye0.dcm"]
+    assert (office / "out" / "keys" / "alice.mlkey").is_file()
 
 
 def test_one_recipient_is_named_once(office: Desk) -> None:

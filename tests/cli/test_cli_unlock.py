@@ -35,6 +35,19 @@ def test_a_stranger_with_anothers_key_file_gets_nothing(archive: Desk, desk: Des
     assert not (desk / "back").exists()
 
 
+def test_anothers_damaged_key_file_stops_nobody(archive: Desk, desk: Desk) -> None:
+    """A damaged key file beside the data is named and left out; one's own sound one is used."""
+    shutil.copytree(archive / "locked", desk / "in")
+    desk.put("in/keys/bob.mlkey", b"{")
+    outcome = archive.unlock(desk / "in", desk / "back", "alice")
+    assert (outcome.code, outcome.out) == (0, "2 good, 0 failed\n")
+    assert "left out: " in outcome.err
+    assert "bob.mlkey" in outcome.err
+    outcome = archive.unlock(desk / "in", desk / "none", "bob")
+    assert (outcome.code, len(outcome.errors)) == (7, 1)
+    assert "bob.mlkey" in outcome.errors[0]
+
+
 def test_verify_writes_nothing(archive: Desk) -> None:
     """Untouched objects are verified; no file changes."""
     before = tree(archive.root)

@@ -1,12 +1,15 @@
 """Pixels: every transfer syntax and photometric interpretation, against other decoders."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import dcmread, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
@@ -72,6 +75,34 @@ def test_pydicoms_files_decode_as_pydicom_does(name: str) -> None:
     assert decoded.pixels.ndim == 4
     assert decoded.pixels.size == expected.size
     assert np.array_equal(decoded.pixels.reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("transform", [0, 1])
+def test_adobes_marker_tells_the_colours(transform: int, tmp_path: Path) -> None:
+    """Without JFIF, the transform in APP14 says RGB or YCbCr, whatever the data set declares."""
+    smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    ycbcr = cv2.cvtColor(smooth, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    picture = Image.fromarray(smooth)
+    stream = io.BytesIO()
+    # Without a transform, Pillow codes the samples as they are and says so in APP14.
+    coded = picture if transform == 0 else Image.fromarray(ycbcr)
+    coded.save(stream, "JPEG", quality=95, subsampling=0, keep_rgb=True)
+    data = stream.getvalue()
+    marker = data.index(b"\xff\xee")
+    assert data[marker + 4 : marker + 9] == b"Adobe"
+    data = data[: marker + 15] + bytes([transform]) + data[marker + 16 :]
+    for letters, numbers in (
+        (b"R\x11\0G\x11\0B\x11\0", b"\1\x11\0\2\x11\0\3\x11\0"),
+        (b"\3R\0G\0B\0", b"\3\1\0\2\0\3\0"),
+    ):
+        assert data.count(letters) == 1
+        data = data.replace(letters, numbers)
+    ds = make_fundus(smooth[np.newaxis])
+    ds.PixelData = encapsulate([data])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    decoded = decode_pixels(read_file(save(ds, tmp_path))).pixels[0]
+    assert np.abs(decoded.astype(int) - smooth).mean() < 3
 
 
 FORMATS = [((1, 40, 36, 3), 8), ((1, 41, 37, 1), 8), ((2, 40, 36, 1), 16), ((3, 33, 47, 3), 8)]

@@ -20,6 +20,7 @@ from pipeline_factories import (
     no_lesions,
 )
 
+from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode
@@ -117,7 +118,7 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
     """Of the search's best candidates, the one that leads furthest on the full image is taken."""
     source = make_source((1,))
     locker = make_locker(policy=replace(QUICK, margin=0.9))
-    frame = _Frame(source, 0, locker, None)
+    frame = _Frame(source, 0, pixel_digest(source.pixels), locker, None)
     canvas, logo, feasible = frame.feasible_canvas(())
     found = frame.search(canvas, feasible)
     assert len(found.candidates) > VERIFIED

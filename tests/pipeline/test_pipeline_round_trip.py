@@ -12,6 +12,7 @@ from pipeline_factories import (
     ISSUER,
     NOW,
     QUICK,
+    eye,
     grader,
     make_locked,
     make_locker,
@@ -21,6 +22,7 @@ from pipeline_factories import (
     reread,
 )
 
+from factories import make_fundus
 from medlocker_dicom.bundles.models import Ensemble
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.private import read_block
@@ -62,6 +64,20 @@ def test_every_kind_of_picture_comes_back(seeds: tuple[int, ...], channels: int,
         assert restored.bits == source.bits
         assert np.array_equal(restored.pixels, source.pixels)
         assert restored.ds.SOPInstanceUID == source.ds.SOPInstanceUID
+
+
+def test_eight_bits_stored_in_sixteen_come_back() -> None:
+    """Bits Stored 8 in Bits Allocated 16, as some cameras write, is locked and restored as such."""
+    ds = reread(make_fundus(eye().image[np.newaxis]))
+    ds.BitsAllocated = 16
+    ds.PixelData = eye().image.astype("<u2").tobytes()
+    source = decode_fundus(reread(ds))
+    assert (source.bits, source.pixels.dtype) == (8, np.uint16)
+    result = make_locked(source)
+    assert not np.array_equal(result.pixels, source.pixels)
+    restored = decode_fundus(reread(unlock(opened(result), result.grants[0], ALICE, NOW)))
+    assert (restored.ds.BitsAllocated, restored.ds.BitsStored) == (16, 8)
+    assert np.array_equal(restored.pixels, source.pixels)
 
 
 @pytest.mark.parametrize("codec", ["rle", "jpegls", "j2k"])
@@ -133,13 +149,13 @@ def test_the_batch_size_changes_nothing(batch_size: int) -> None:
 
 
 def test_what_the_lock_depends_on() -> None:
-    """Another issuer, instance or search seed gives another dither, UID or placement."""
+    """Another issuer, instance or search seed gives other pixels, hence another UID."""
     base = make_locked()
     issued = make_locked(issuer=person("other"))
     named = make_locked(make_source(instance_uid="1.2.826.0.1.3680043.10.1.99"))
     seeded = make_locked(policy=replace(QUICK, seed=1))
-    assert len({r.ds.SOPInstanceUID for r in (base, issued, named)}) == 3
-    assert seeded.ds.SOPInstanceUID == base.ds.SOPInstanceUID
+    assert len({r.ds.SOPInstanceUID for r in (base, issued, named, seeded)}) == 4
+    assert seeded.ds.SeriesInstanceUID == base.ds.SeriesInstanceUID
     for other in (issued, named, seeded):
         assert not np.array_equal(other.pixels, base.pixels)
     assert seeded.record.frames[0].placement != base.record.frames[0].placement
