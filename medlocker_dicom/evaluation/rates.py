@@ -35,7 +35,10 @@ class Rate:
         z2 = Z95 * Z95
         centre = (self.hits + z2 / 2) / (self.n + z2)
         spread = Z95 / (self.n + z2) * sqrt(self.hits * (self.n - self.hits) / self.n + z2 / 4)
-        return max(0.0, centre - spread), min(1.0, centre + spread)
+        # At the ends the bound is exact; rounding would put it just beside the share.
+        low = centre - spread if self.hits else 0.0
+        high = centre + spread if self.hits < self.n else 1.0
+        return low, high
 
     def __str__(self) -> str:
         """Such as ``45.0 % (9/20, 95 % interval 25.8-65.8)``."""

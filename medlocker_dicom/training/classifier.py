@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise, resample
+from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training.augment import recoloured, turned
 from medlocker_dicom.training.measures import grading_figures
 from medlocker_dicom.training.photographs import EQUALISED, Crops, load_crops
@@ -59,13 +60,13 @@ class Stage:
 
 @dataclass
 class ClassifierRecipe:
-    """Trains a classifier and keeps its best averaged weights.
+    """Trains a classifier and keeps its averaged weights.
 
     Attributes
     ----------
     network
-        float32 (B, 3, S, S) -> logits (B, 5); must expose ``layer4`` or ``features``
-        as its last feature map when a stage has a hint.
+        float32 (B, 3, S, S) -> logits (B, 5); its submodule ``feature_layer`` gives
+        the last feature map, as ``layer4`` does in a ResNet.
     data_dir
         Folder of the photograph sets.
     output_dir
@@ -112,7 +113,7 @@ class ClassifierRecipe:
 class _Run:
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, out: Path) -> None:
         self.recipe, self.crops, self.out = recipe, crops, out
-        self.done, self.best = 0, -1.0
+        self.done = 0
         self.device = torch.device(recipe.device)
         self.student = channels_last(recipe.network, self.device)
         if recipe.start:
@@ -148,12 +149,16 @@ class _Run:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["plan"] != self.recipe.stages:
+            raise UsageError(
+                f"{path}: of a run with other stages", "choose a new output_dir, or the same stages"
+            )
         self.student.load_state_dict(state["student"])
         self.hint.load_state_dict(state["hint"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.done, self.best = state["done"], state["best"]
+        self.done = state["done"]
 
     def epoch(self, number: int, stage: Stage) -> None:
         recipe = self.recipe
@@ -224,7 +229,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "done": self.done,
-            "best": self.best,
+            "plan": self.recipe.stages,
         }
         torch.save(state, self.out / "checkpoint.part")
         (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")

@@ -201,10 +201,10 @@ def load_segmented(root: Path, diameter: int) -> list[Segmented]:
 
     loaded = []
     for path in sorted((root / "idrid_lesions" / "images").glob("*.jpg")):
-        mask = cv2.imread(
-            str(root / "idrid_lesions" / "masks" / path.with_suffix(".png").name),
-            cv2.IMREAD_UNCHANGED,
-        )
+        mask_path = root / "idrid_lesions" / "masks" / path.with_suffix(".png").name
+        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
+        if mask is None:
+            raise OSError(f"{mask_path}: no mask of {path.name}")
         image, small = retina_at(read_rgb(path), diameter, np.asarray(mask, np.uint8))
         assert small is not None
         loaded.append(Segmented(path.name, image, small, True, held_out_by_number(path.name)))  # noqa: FBT003

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise
+from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.classifier import channels_last, half_precision
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
@@ -97,6 +98,11 @@ class _Run:
         if not path.exists():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["plan"] != self.recipe.steps:
+            raise UsageError(
+                f"{path}: of a run of {state['plan']} steps",
+                "choose a new output_dir, or the same steps",
+            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -146,6 +152,7 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "done": self.done,
+            "plan": self.recipe.steps,
         }
         torch.save(state, self.out / "checkpoint.part")
         (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")

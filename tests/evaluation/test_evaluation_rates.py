@@ -48,7 +48,7 @@ def test_interval_holds_the_share(counts: tuple[int, int]) -> None:
     rate = Rate(*counts)
     low, high = rate.interval
     assert 0 <= low < high <= 1
-    assert low - ROUNDING <= rate.share <= high + ROUNDING
+    assert low <= rate.share <= high
 
 
 @given(COUNTS)

@@ -72,7 +72,7 @@ def test_eight_bits_stored_in_sixteen_come_back() -> None:
     ds.BitsAllocated = 16
     ds.PixelData = eye().image.astype("<u2").tobytes()
     source = decode_fundus(reread(ds))
-    assert (source.bits, source.pixels.dtype) == (8, np.uint16)
+    assert (source.bits, source.pixels.dtype) == (8, np.dtype(np.uint16))
     result = make_locked(source)
     assert not np.array_equal(result.pixels, source.pixels)
     restored = decode_fundus(reread(unlock(opened(result), result.grants[0], ALICE, NOW)))

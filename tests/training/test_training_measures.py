@@ -1,7 +1,5 @@
 """Figures of merit on cases small enough to work out by hand."""
 
-import math
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -42,7 +40,7 @@ def test_auc_ranks_by_the_sum_of_the_grades() -> None:
     )
     figures = grading_figures(probabilities, np.array([3, 1, 2]))
     assert figures["auc_referable"] == 1
-    assert math.isnan(figures["auc_any"])
+    assert figures["auc_any"] is None
 
 
 @pytest.mark.parametrize(
@@ -56,9 +54,9 @@ def test_auc_ranks_by_the_sum_of_the_grades() -> None:
     ],
 )
 def test_no_auc_without_both_classes(grades: list[int], undefined: set[str]) -> None:
-    """Where one class is absent the area is not a number, and the rest are numbers."""
+    """Where one class is absent there is no area, and the rest are numbers."""
     figures = grading_figures(sure([0, 1, 2]), np.array(grades))
-    assert {name for name, value in figures.items() if math.isnan(value)} == undefined
+    assert {name for name, value in figures.items() if value is None} == undefined
 
 
 def test_masks_worked_out_by_hand() -> None:
@@ -76,3 +74,11 @@ def test_nothing_marked() -> None:
     """A model that marks nothing has Dice 0, and for AUPR the share of the label."""
     truth = np.array([True, False, False, False])
     assert segmentation_figures(np.zeros(4, np.float32), truth, 0.5) == {"dice": 0, "aupr": 0.25}
+
+
+def test_a_label_that_nobody_carries() -> None:
+    """Without a true px there is no AUPR; Dice is 0 where some are marked, else there is none."""
+    nowhere = np.zeros(2, bool)
+    marked, unmarked = np.array([0.9, 0.1], np.float32), np.zeros(2, np.float32)
+    assert segmentation_figures(marked, nowhere, 0.5) == {"dice": 0, "aupr": None}
+    assert segmentation_figures(unmarked, nowhere, 0.5) == {"dice": None, "aupr": None}

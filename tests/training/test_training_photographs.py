@@ -190,6 +190,15 @@ def test_lesion_images_come_with_their_masks(tmp_path: Path) -> None:
             assert np.any(item.mask & bit)
 
 
+def test_a_missing_mask_is_named(tmp_path: Path) -> None:
+    """A lesion image without its mask is an error that names the mask."""
+    root = write_lesions(tmp_path, {5: eye(0), 2: eye(1)})
+    (mask,) = (root / "idrid_lesions" / "masks").glob("*02.png")
+    mask.unlink()
+    with pytest.raises(OSError, match=r"IDRiD_02\.png: no mask"):
+        load_segmented(root, 160)
+
+
 def test_healthy_eyes_are_grade_0_of_idrid(tmp_path: Path) -> None:
     """No other grade or set, no more than asked for, no lesion, and their discs are unknown."""
     grades = {1: 0, 2: 3, 4: 0, 5: 0, 7: 0}

@@ -21,6 +21,7 @@ from training_sets import (
     write_lesions,
 )
 
+from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training import classifier, segmenter
 from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
 from medlocker_dicom.training.segmenter import SegmenterRecipe
@@ -143,6 +144,18 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
         for run in ("whole", "stopped")
     )
     assert json.dumps(whole) == json.dumps(stopped)
+
+
+@pytest.mark.parametrize(
+    ("make", "other"), [(grader, {"stages": [[24, 2, 0]]}), (marker, {"steps": 16})]
+)
+def test_another_plan_is_refused(
+    make: Make, other: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    """A checkpoint of another plan is named and refused, not continued on a wrong schedule."""
+    make(data, tmp_path).run()
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: of a run"):
+        make(data, tmp_path, **other).run()
 
 
 @BOTH
