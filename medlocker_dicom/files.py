@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from medlocker_dicom.errors import DestinationError, DiskFullError, OutputError
 
 PART = ".part"
+PRIVATE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,6 +32,15 @@ def write_file(path: Path, data: bytes) -> None:
     DestinationError
         The folder cannot be written.
     """
+    _replace(path, data, 0o666 & ~_umask())
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file for its owner alone, mode 0600; else as `write_file`."""
+    _replace(path, data, PRIVATE)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
     part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +49,7 @@ def write_file(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         part.replace(path)
         sync_folder(path.parent)
@@ -64,6 +75,17 @@ def append_line(path: Path, line: bytes) -> None:
             os.fsync(stream.fileno())
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def sha256_of(path: Path) -> str | None:
+    """Digest a file; None where there is none that can be read."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return None
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -135,6 +138,25 @@ class Desk:
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
+
+
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """Give up root, to whom every file is open, and give a new folder that is left to fill."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    folder = Path(tempfile.mkdtemp(prefix="medlocker-"))
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+        for parent, folders, _ in os.walk(folder):
+            for name in folders:
+                Path(parent, name).chmod(0o700)
+        shutil.rmtree(folder)
 
 
 def tree(folder: Path) -> set[str]:

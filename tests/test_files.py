@@ -9,7 +9,7 @@ import pytest
 from desk import tree
 from medlocker_dicom import files
 from medlocker_dicom.errors import DestinationError, DiskFullError
-from medlocker_dicom.files import append_line, write_file
+from medlocker_dicom.files import append_line, sha256_of, write_file, write_private
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -36,6 +36,24 @@ def test_the_umask_decides_who_reads(tmp_path: Path, mask: int) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "c.bin").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_private_file_is_its_owners(tmp_path: Path) -> None:
+    """Whatever the umask and the file before: readable and writable by the owner alone."""
+    write_file(tmp_path / "c.bin", b"old")
+    write_private(tmp_path / "c.bin", b"new")
+    assert (tmp_path / "c.bin").read_bytes() == b"new"
+    assert (tmp_path / "c.bin").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_digest_is_of_a_file_that_is_there(tmp_path: Path) -> None:
+    """SHA-256 of FIPS 180-4's first example; none of what is absent, a folder or a pipe."""
+    (tmp_path / "abc").write_bytes(b"abc")
+    os.mkfifo(tmp_path / "pipe")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of(tmp_path / "abc") == digest
+    for name in (".", "pipe", "absent", "abc/d"):
+        assert sha256_of(tmp_path / name) is None
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlocker_dicom.cli.guard import PARTIAL
+from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
 from medlocker_dicom.folder.unlock import (
@@ -85,24 +85,33 @@ def _keys(
         return read_keys(private, key, trusted)
     keys, left_out = discover_keys(private, source, trusted)
     for error in left_out:
-        sys.stderr.write(f"left out: {error}\n")
+        sys.stderr.write(plain(f"left out: {error}") + "\n")
     return keys
 
 
 def _report(items: Iterable[Item], verb: str, source: Path, *, as_json: bool) -> None:
     """Show items as they come; end with the exit code that they add up to."""
-    good, failed = 0, []
+    good, failed, issuers = 0, [], set()
     for item in shown(items, verb):
+        row = {"path": str(item.path), "state": item.state}
         if item.error:
-            failed.append(item.error)
+            failed.append(item.error.exit_code)
+            row |= {"error": str(item.error), "hint": item.error.hint}
         else:
             good += 1
+            issuers.add(item.issuer)
+            row |= {"issuer": item.issuer}
         if as_json:
-            row = {"path": str(item.path), "state": item.state}
-            if item.error:
-                row |= {"error": str(item.error), "hint": item.error.hint}
             sys.stdout.write(json.dumps(row) + "\n")
+    if issuers:
+        sys.stderr.write(_locked_by(sorted(issuers)))
     if not as_json:
         sys.stdout.write(f"{good} good, {len(failed)} failed\n")
     if failed:
-        raise typer.Exit(failed[0].exit_code if source.is_file() else PARTIAL)
+        raise typer.Exit(failed[0] if source.is_file() else PARTIAL)
+
+
+def _locked_by(fingerprints: list[str]) -> str:
+    """Say who locked the files: a key file proves only that its issuer made it."""
+    several = f"{len(fingerprints)} issuers, " if len(fingerprints) > 1 else ""
+    return f"locked by {several}{', '.join(fingerprints)}: compare with the owner's fingerprint\n"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from medlocker_dicom.errors import DestinationError
-from medlocker_dicom.files import PART, append_line, output_error, sync_folder
+from medlocker_dicom.files import PART, PRIVATE, append_line, output_error, sha256_of, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAME = ".medlocker-journal"
 #: Longest line that is read back: a thumbnail and a few grants take a hundredth of it.
 MAX_LINE = 16 << 20
+_MODE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 class Journal:
@@ -28,7 +29,8 @@ class Journal:
     folder
         The destination.
     lines
-        What earlier runs have done: each has a ``path``, and the last one of a path counts.
+        What earlier runs have done: each has a ``path``, and the last one of a path counts;
+        ``source_sha256`` and ``result_sha256`` say of what, hexadecimal.
 
     Attributes
     ----------
@@ -37,8 +39,21 @@ class Journal:
     """
 
     def __init__(self, folder: Path, lines: list[dict[str, Any]]) -> None:
-        self._path = folder / NAME
+        self._folder = folder
         self.entries = {str(line["path"]): line for line in lines}
+
+    def done(self, path: Path, source_sha256: str | None) -> dict[str, Any] | None:
+        """Give the entry of an item whose source and result are what they were when it was added.
+
+        Returns
+        -------
+        dict or None
+            None where the item is to be done, or done again.
+        """
+        entry = self.entries.get(str(path), {})
+        same_source = entry.get("source_sha256", "") == source_sha256
+        same = same_source and entry.get("result_sha256", "") == sha256_of(self._folder / path)
+        return entry if same else None
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append an entry, which replaces an earlier one of its path, and see it onto the disk.
@@ -48,7 +63,7 @@ class Journal:
         OutputError
             The destination is full or gone.
         """
-        append_line(self._path, json.dumps(entry).encode())
+        append_line(self._folder / NAME, json.dumps(entry).encode())
         self.entries[str(entry["path"])] = entry
 
 
@@ -77,8 +92,10 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
             raise DestinationError(
                 f"{folder}: not empty", "choose a new folder, or one that an earlier run began"
             )
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise DestinationError(f"{path}: is no plain file", "choose a new folder")
         # Opened before it is written: of two processes that begin at once, one gets the lock.
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
+        with os.fdopen(os.open(path, _MODE, PRIVATE), "r+b") as stream:
             _claim(folder, stream.fileno())
             lines, whole = _whole_lines(stream.read(), folder)
             stream.truncate(whole)

@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,9 +25,17 @@ from medlocker_dicom.errors import (
     OutputError,
     UsageError,
 )
-from medlocker_dicom.files import write_file
+from medlocker_dicom.files import sha256_of, write_file, write_private
+from medlocker_dicom.folder.contain import contained
 from medlocker_dicom.folder.journal import open_journal
-from medlocker_dicom.folder.listing import check_apart, folder_of, list_files
+from medlocker_dicom.folder.listing import (
+    KEYS,
+    check_apart,
+    check_names,
+    folder_of,
+    list_files,
+    plain_file,
+)
 from medlocker_dicom.folder.report import render_report
 from medlocker_dicom.keyfile import dump_grant, dump_keyfile, load_grant, sign_keyfile
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
@@ -38,7 +47,6 @@ if TYPE_CHECKING:
     from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.folder.journal import Journal
 
-KEYS = "keys"  # folder of the key files in the destination
 THUMBNAIL = 360  # px, longer side
 
 
@@ -114,28 +122,31 @@ class LockRun:
         DestinationError, DiskFullError
             The destination is unusable; what is done stays done.
         UsageError
-            There is nothing to lock.
+            There is nothing to lock, or something in the source has the name of a result.
         """
+        check_names(self.source)
         check_apart(self.source, self.destination)
         files = list_files(self.source)
         failed: list[dict[str, str]] = []
         with open_journal(self.destination, self._header()) as journal:
-            done = journal.entries
-            owners = {
-                entry["record"]["source_sop_instance_uid"]: path for path, entry in done.items()
-            }
+            owners = {_uid(entry): path for path, entry in journal.entries.items()}
             for number, path in enumerate(files, 1):
-                if str(path) in done and (self.destination / path).is_file():
-                    yield Item(path, number, len(files), "already", entry=done[str(path)])
-                    continue
                 try:
-                    data, entry = self._lock_file(path, owners)
+                    whole = plain_file(self.source, path)
+                    digest = sha256_of(whole)
+                    if done := journal.done(path, digest):
+                        yield Item(path, number, len(files), "already", entry=done)
+                        continue
+                    with contained(whole):
+                        data, entry = self._lock_file(path, owners)
                 except MedLockerError as error:
                     failed.append({"path": str(path), "error": str(error), "hint": error.hint})
                     yield Item(path, number, len(files), "failed", error=error)
                     continue
-                self._keep(journal, data, entry)
-                owners[entry["record"]["source_sop_instance_uid"]] = str(path)
+                before = journal.entries.get(str(path), entry)
+                self._keep(journal, data, entry | {"source_sha256": digest})
+                owners.pop(_uid(before), None)
+                owners[_uid(entry)] = str(path)
                 yield Item(path, number, len(files), "locked", entry=entry)
             self._finish(journal, failed)
 
@@ -144,7 +155,7 @@ class LockRun:
         path = self.destination / entry["path"]
         try:
             write_file(path, data)
-            journal.add(entry)
+            journal.add(entry | {"result_sha256": hashlib.sha256(data).hexdigest()})
         except OutputError:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
@@ -170,8 +181,6 @@ class LockRun:
     def _lock_file(self, path: Path, owners: Mapping[str, str]) -> tuple[bytes, dict[str, Any]]:
         """Lock one file; ``owners`` maps SOP Instance UIDs to paths."""
         whole = folder_of(self.source) / path
-        if str(path) == KEYS:
-            raise UsageError(f"{whole}: the key files' folder has this name", "rename the file")
         fundus = read_fundus(whole)
         uid = str(fundus.ds.SOPInstanceUID)
         if owners.get(uid, str(path)) != str(path):
@@ -198,11 +207,7 @@ class LockRun:
             keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants))
             write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)
         used = {
-            key
-            for entry in entries
-            for key in _label_keys(
-                PurePath(entry["path"]), entry["record"]["source_sop_instance_uid"]
-            )
+            key for entry in entries for key in _label_keys(PurePath(entry["path"]), _uid(entry))
         }
         summary = {
             "format": "medlocker lock record",
@@ -216,11 +221,11 @@ class LockRun:
             "labels_unused": sorted(set(self.labels) - used),
         }
         text = json.dumps(summary, indent=1).encode() + b"\n"
-        write_file(self.destination / "lock.json", text)
+        write_private(self.destination / "lock.json", text)
         thumbnails = {entry["path"]: entry["thumbnail"] for entry in entries}
         # A file name that is no UTF-8 comes as lone surrogates, which have no encoding.
         report = render_report(summary, thumbnails).encode(errors="backslashreplace")
-        write_file(self.destination / "report.html", report)
+        write_private(self.destination / "report.html", report)
 
 
 def _thumbnail(locked: LockedInstance) -> bytes:
@@ -237,6 +242,11 @@ def _thumbnail(locked: LockedInstance) -> bytes:
         cv2.rectangle(picture, corners[:2].tolist(), corners[2:].tolist(), (255, 255, 255), 1)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
+
+
+def _uid(entry: Mapping[str, Any]) -> str:
+    """SOP Instance UID of an entry's source."""
+    return str(entry["record"]["source_sop_instance_uid"])
 
 
 def _label_keys(path: PurePath, uid: str) -> tuple[str, ...]:
@@ -267,7 +277,7 @@ def read_labels(path: Path, classes: int) -> dict[str, int]:
     Raises
     ------
     UsageError
-        The file is unreadable, lacks a column, or holds a grade out of range.
+        The file is unreadable, lacks a column, holds a grade out of range, or two for one.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -283,10 +293,11 @@ def read_labels(path: Path, classes: int) -> dict[str, int]:
     for number, row in enumerate(rows, 2):
         key = row.get("file") or row.get("uid")
         grade = row.get("grade") or ""
-        if not key or not grade.isdecimal() or int(grade[:9]) >= classes:
+        if not key or not re.fullmatch("[0-9]{1,3}", grade) or int(grade) >= classes:
             raise UsageError(
                 f"{path}, line {number}: needs file (or uid) and a grade from 0 to {classes - 1}",
                 "the first line names the columns, such as file,grade",
             )
-        labels[key] = int(grade)
+        if labels.setdefault(key, int(grade)) != int(grade):
+            raise UsageError(f"{path}, line {number}: {key} has grade {labels[key]} further up")
     return labels

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from medlocker_dicom.dicom.locked import Locked, read_locked
+from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.reading import naming
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
     KeyFileError,
+    KeyRefusedError,
+    LockedObjectError,
     MedLockerError,
     NoGrantError,
     OutputError,
     SignatureError,
 )
-from medlocker_dicom.files import write_file
+from medlocker_dicom.files import sha256_of, write_file
+from medlocker_dicom.folder.contain import contained
 from medlocker_dicom.folder.journal import open_journal
-from medlocker_dicom.folder.listing import check_apart, folder_of, list_files
+from medlocker_dicom.folder.listing import check_apart, folder_of, list_files, plain_file
 from medlocker_dicom.keyfile import load_keyfile
 from medlocker_dicom.keyfile.caps import MAX_KEYFILE_BYTES
 from medlocker_dicom.pipeline.unlock import unlock, verify
@@ -27,7 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from medlocker_dicom.dicom.locked import Locked
     from medlocker_dicom.keyfile import Grant, Identity, KeyFile, PublicIdentity
+
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Item:
         ``unlocked``, ``verified``, ``already`` (by an earlier run) or ``failed``.
     error
         Why it failed.
+    issuer
+        Fingerprint of who signed the grant that opened it.
     """
 
     path: Path
@@ -51,6 +62,7 @@ class Item:
     total: int
     state: str
     error: MedLockerError | None = None
+    issuer: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,8 +83,13 @@ class Keys:
     keyfiles: tuple[KeyFile, ...]
     issuer: PublicIdentity | None = None
 
-    def grant_for(self, locked: Locked) -> Grant:
-        """Find the grant for a locked object.
+    def grants_for(self, locked: Locked) -> list[tuple[Grant, str]]:
+        """Find the grants of an object's issuer for it: the one that lasts longest comes first.
+
+        Returns
+        -------
+        list of (Grant, str)
+            At least one, each with its issuer's fingerprint.
 
         Raises
         ------
@@ -87,14 +104,17 @@ class Keys:
                 "check with the owner which issuer it should be",
             )
         uid = str(locked.ds.SOPInstanceUID)
+        found = []
         for keyfile in self.keyfiles:
-            try:
-                return keyfile.grant_for(uid)
-            except NoGrantError:
-                continue
-        raise NoGrantError(
-            f"no key for {uid}", "give the key file that came with this data by --key"
-        )
+            if keyfile.issuer.verify_key == locked.issuer:
+                with suppress(NoGrantError):
+                    found.append((keyfile.grant_for(uid), keyfile.issuer.fingerprint))
+        if not found:
+            raise NoGrantError(
+                f"no key for {uid} from the issuer that it names",
+                "give the key file that came with this data by --key",
+            )
+        return sorted(found, key=lambda one: one[0].expires or _NEVER, reverse=True)
 
 
 def read_keys(
@@ -218,21 +238,24 @@ def unlock_folder(
         "identity": keys.identity.public.id.hex(),
     }
     with open_journal(destination, run) as journal:
-        done = set(journal.entries)
         for number, path in enumerate(files, 1):
-            if str(path) in done and (destination / path).is_file():
-                yield Item(path, number, len(files), "already")
-                continue
             try:
-                data = _unlock_file(folder_of(source) / path, keys, clock())
+                whole = plain_file(source, path)
+                digest = sha256_of(whole)
+                if done := journal.done(path, digest):
+                    yield Item(path, number, len(files), "already", issuer=done["issuer"])
+                    continue
+                data, issuer = _open(whole, keys, clock(), _restored)
                 write_file(destination / path, data)
             except OutputError:
                 raise
             except MedLockerError as error:
                 yield Item(path, number, len(files), "failed", error)
                 continue
-            journal.add({"path": str(path)})
-            yield Item(path, number, len(files), "unlocked")
+            result = hashlib.sha256(data).hexdigest()
+            entry = {"path": str(path), "source_sha256": digest, "result_sha256": result}
+            journal.add(entry | {"issuer": issuer})
+            yield Item(path, number, len(files), "unlocked", issuer=issuer)
 
 
 def verify_folder(
@@ -253,16 +276,34 @@ def verify_folder(
     files = list_files(source)
     for number, path in enumerate(files, 1):
         try:
-            locked = read_locked(folder_of(source) / path)
-            with naming(folder_of(source) / path):
-                verify(locked, keys.grant_for(locked), keys.identity, clock())
+            _, issuer = _open(plain_file(source, path), keys, clock(), verify)
         except MedLockerError as error:
             yield Item(path, number, len(files), "failed", error)
             continue
-        yield Item(path, number, len(files), "verified")
+        yield Item(path, number, len(files), "verified", issuer=issuer)
 
 
-def _unlock_file(path: Path, keys: Keys, now: datetime) -> bytes:
-    locked = read_locked(path)
-    with naming(path):
-        return to_bytes(unlock(locked, keys.grant_for(locked), keys.identity, now))
+T = TypeVar("T")
+
+
+def _open(
+    path: Path, keys: Keys, now: datetime, opener: Callable[[Locked, Grant, Identity, datetime], T]
+) -> tuple[T, str]:
+    """Open a file by the first of its grants that does, and tell its issuer's fingerprint.
+
+    What was locked again, or whose key was renewed, has older grants too.
+    """
+    refused: list[MedLockerError] = []
+    with contained(path):
+        locked = read_locked(path)
+        with naming(path):
+            for grant, issuer in keys.grants_for(locked):
+                try:
+                    return opener(locked, grant, keys.identity, now), issuer
+                except (KeyRefusedError, LockedObjectError) as error:
+                    refused.append(error)
+            raise refused[0]
+
+
+def _restored(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> bytes:
+    return to_bytes(unlock(locked, grant, identity, now))

@@ -273,11 +273,26 @@ def test_labels_tell_the_true_grades(office: Desk, table: str, given: list[bool]
         ("file,grade\neye0.dcm,4\neye1.dcm,\n", "labels.csv, line 3"),
         ("file,grade\neye0.dcm,-1\n", "labels.csv, line 2"),
         ("file,grade\neye0.dcm," + "9" * 5000 + "\n", "labels.csv, line 2"),
+        ("file,grade\neye0.dcm," + "0" * 5001 + "\n", "labels.csv, line 2"),
+        ("file,grade\neye0.dcm,000000000999\n", "labels.csv, line 2"),
+        ("file,grade\neye0.dcm,1\neye1.dcm,2\neye0.dcm,3\n", "labels.csv, line 4: eye0.dcm has"),
         ("name,grade\neye0.dcm,1\n", "labels.csv"),
         ("file,grade\n,1\n", "labels.csv, line 2"),
         ("file,grade\n\xff,1\n", "labels.csv"),
     ],
-    ids=["no-header", "too-high", "empty", "negative", "huge", "column", "no-file", "latin-1"],
+    ids=[
+        "no-header",
+        "too-high",
+        "empty",
+        "negative",
+        "huge",
+        "zeros",
+        "padded",
+        "contradiction",
+        "column",
+        "no-file",
+        "latin-1",
+    ],
 )
 def test_bad_labels_lock_nothing(office: Desk, table: str, where: str) -> None:
     """A table that cannot be believed is refused by file and line before anything is done."""
@@ -297,15 +312,14 @@ def test_other_labels_are_another_run(office: Desk) -> None:
     assert "holds a run with" in outcome.errors[0]
 
 
-def test_a_file_called_keys_is_named(office: Desk) -> None:
-    """Where the key files' folder belongs, a photograph fails by name; the others are done."""
+def test_names_of_results_are_refused_first(office: Desk) -> None:
+    """A photograph where the key files' folder belongs: one error, and nothing is made."""
     eyes = office.eyes("src", 2)
     (eyes / "eye1.dcm").rename(eyes / "keys")
     outcome = office.lock(eyes, office / "out")
-    assert outcome.code == 3
-    assert "the key files' folder has this name" in outcome.err
-    assert [one["path"] for one in record_of(office / "out")["instances"]] == ["eye0.dcm"]
-    assert (office / "out" / "keys" / "alice.mlkey").is_file()
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "keys: has the name of something that locking writes" in outcome.errors[0]
+    assert not (office / "out").exists()
 
 
 def test_one_recipient_is_named_once(office: Desk) -> None:

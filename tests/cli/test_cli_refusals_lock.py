@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import FileDataset
 
-from desk import QUICK, Desk, edit_json, eye_pixels, granted, record_of, results, tree
+from desk import QUICK, Desk, edit_json, eye_pixels, granted, record_of, results, tree, unprivileged
 from factories import make_fundus
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import DestinationError
@@ -166,7 +165,14 @@ def test_one_instance_in_two_files_is_locked_once(office: Desk) -> None:
 
 def test_a_locked_instance_is_not_locked_again(archive: Desk, office: Desk) -> None:
     """A lock over a lock would be no lock: what is locked is refused."""
-    outcome = office.lock(archive / "locked", office / "out")
+    shutil.copytree(archive / "locked", office / "sent")
+    whole = office.lock(office / "sent", office / "out")
+    assert (whole.code, len(whole.errors)) == (2, 1)
+    assert "lock.json: has the name of something that locking writes" in whole.errors[0]
+    assert not (office / "out").exists()
+    for name in ("lock.json", "report.html"):
+        (office / "sent" / name).unlink()
+    outcome = office.lock(office / "sent", office / "out")
     assert outcome.code == 3
     assert len(outcome.errors) == 2
     assert all("is locked already" in line for line in outcome.errors)
@@ -388,20 +394,11 @@ def test_a_destination_that_cannot_be_a_folder_is_refused(office: Desk, target: 
 @pytest.fixture
 def closed() -> Iterator[Path]:
     """Give a folder, with a file, that may be read and not written: root is given up for it."""
-    folder = Path(tempfile.mkdtemp(prefix="medlocker-closed"))
-    (folder / "file").write_bytes(b"x")
-    (folder / "dst").mkdir(mode=0o555)
-    folder.chmod(0o555)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
+    with unprivileged() as folder:
+        (folder / "file").write_bytes(b"x")
+        (folder / "dst").mkdir(mode=0o555)
+        folder.chmod(0o555)
         yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-        shutil.rmtree(folder)
 
 
 def test_a_destination_that_may_not_be_written_is_refused(closed: Path) -> None:

@@ -144,6 +144,46 @@ def test_an_expired_key_is_refused(archive: Desk, sent: Path, desk: Desk) -> Non
     assert archive.unlock(sent, desk / "back", "alice").code == 0
 
 
+@pytest.mark.parametrize("name", ["aaa", "zzz"])
+def test_a_renewed_key_opens_beside_the_expired_one(
+    archive: Desk, sent: Path, desk: Desk, name: str
+) -> None:
+    """Of two key files for one object the one that lasts longer counts, whatever it is called."""
+    (sent / "keys" / "alice.mlkey").unlink()
+    _reissue(archive, sent / "keys" / "mmm.mlkey", -1)
+    _reissue(archive, sent / "keys" / f"{name}.mlkey", +1)
+    outcome = archive.unlock(sent, desk / "back", "alice")
+    assert outcome.code == 0, outcome.err
+    assert archive.verify(sent, "alice").code == 0
+
+
+def test_a_strangers_key_does_not_stand_in_the_way(archive: Desk, sent: Path, desk: Desk) -> None:
+    """A key file of another issuer for the same object and recipient is passed over."""
+    _reissue(archive, sent / "keys" / "aaa.mlkey", +1, issuer="mallory")
+    outcome = archive.unlock(sent, desk / "back", "alice")
+    assert outcome.code == 0, outcome.err
+    assert f"locked by {archive.identity('issuer').public.fingerprint}:" in outcome.err
+    assert archive.identity("mallory").public.fingerprint not in outcome.err
+
+
+def test_an_older_lasting_key_does_not_stand_in_the_way(
+    archive: Desk, sent: Path, desk: Desk
+) -> None:
+    """The key of an earlier lock of the same photograph lies beside its new one: one fits."""
+    key = sent / "keys" / "alice.mlkey"
+    issuer, keyfile = archive.identity("issuer"), load_keyfile(key.read_bytes())
+    locked = read_locked(sent / "eye0.dcm")
+    binding = binding_of(locked.ds, locked.pixels, locked.source_uid, locked.issuer)
+    alice = archive.identity("alice").public
+    old = issue_grant(bytes(32), binding, alice, issuer, expires=None, grant_id=bytes(16))
+    second = keyfile.grant_for(str(read_locked(sent / "eye1.dcm").ds.SOPInstanceUID))
+    (sent / "keys" / "aaa.mlkey").write_bytes(
+        dump_keyfile(sign_keyfile(issuer, alice, [old, second]))
+    )
+    outcome = archive.unlock(sent, desk / "back", "alice")
+    assert outcome.code == 0, outcome.err
+
+
 def test_a_key_signed_by_another_is_refused(archive: Desk, sent: Path, desk: Desk) -> None:
     """Grants that mallory signed, though they hold the right key, open nothing."""
     _reissue(archive, sent / "keys" / "alice.mlkey", +1, issuer="mallory")

@@ -114,6 +114,30 @@ def test_a_trusted_issuer_can_be_named(archive: Desk, desk: Desk) -> None:
     assert archive.unlock(*arguments, archive.public("issuer")).code == 0
 
 
+def test_the_issuers_are_named(archive: Desk, office: Desk) -> None:
+    """verify and unlock end with the fingerprint of who locked, and say when there are several."""
+    first = archive.identity("issuer").public.fingerprint
+    sent = office / "sent"
+    shutil.copytree(archive / "locked", sent)
+    for _ in ("new", "already"):
+        outcome = archive.unlock(sent, office / "back", "alice")
+        assert outcome.err.endswith(f"locked by {first}: compare with the owner's fingerprint\n")
+    more = ("--issuer", office.person("other"))
+    office.put("alice.key", archive.person("alice").read_bytes()).chmod(0o600)
+    office.put("alice.key.pub", archive.public("alice").read_bytes())
+    office.eye("src/more.dcm", 5)
+    assert office.lock(office / "src", office / "out", *more).code == 0
+    shutil.copy(office / "out" / "more.dcm", sent)
+    shutil.copy(office / "out" / "keys" / "alice.mlkey", sent / "keys" / "other.mlkey")
+    second = office.identity("other").public.fingerprint
+    outcome = archive.verify(sent, "alice", "--json")
+    assert "locked by 2 issuers, " in outcome.err
+    assert first in outcome.err
+    assert second in outcome.err
+    rows = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [row["issuer"] for row in rows] == [first, first, second]
+
+
 def test_a_terminal_has_a_bar(archive: Desk, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal: how far, how fast, how long yet; errors above it, markup as text."""
     shutil.copytree(archive / "locked", desk / "in")

@@ -8,6 +8,7 @@ import pytest
 
 from desk import tree
 from medlocker_dicom.errors import DestinationError, DiskFullError
+from medlocker_dicom.files import sha256_of
 from medlocker_dicom.folder.journal import NAME, open_journal
 
 RUN = {"format": "test", "source": "/here"}
@@ -90,6 +91,41 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
             pytest.fail("was opened")
         journal.add({"path": "a"})
     assert _paths(tmp_path) == ["a"]
+
+
+def test_a_journal_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """A link in the journal's place is not followed: what it leads to stays as it is."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"no journal")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / NAME).symlink_to(victim)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / NAME)
+    for folder in ("out", "pipe"):
+        with (
+            pytest.raises(DestinationError, match="journal: is no plain file"),
+            open_journal(tmp_path / folder, RUN),
+        ):
+            pytest.fail("was opened")
+    assert victim.read_bytes() == b"no journal"
+
+
+def test_what_is_done_is_known_by_its_digests(tmp_path: Path) -> None:
+    """Done is an item whose source and result are those that were written down, no other."""
+    result = tmp_path / "a"
+    with open_journal(tmp_path, RUN) as journal:
+        result.write_bytes(b"result")
+        entry = {"path": "a", "source_sha256": "5" * 64, "result_sha256": sha256_of(result)}
+        journal.add(entry)
+        journal.add({"path": "b"})
+        assert journal.done(Path("a"), "5" * 64) == entry
+        assert journal.done(Path("a"), "6" * 64) is None
+        assert journal.done(Path("a"), None) is None
+        assert journal.done(Path("b"), None) is None
+        result.write_bytes(b"")
+        assert journal.done(Path("a"), "5" * 64) is None
+        result.unlink()
+        assert journal.done(Path("a"), "5" * 64) is None
 
 
 def test_a_process_that_has_only_just_begun_holds_the_folder(tmp_path: Path) -> None:

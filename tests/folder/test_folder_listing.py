@@ -1,11 +1,19 @@
 """Which files a run is about, and where its results may go."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from medlocker_dicom.errors import DestinationError, UsageError
-from medlocker_dicom.folder.listing import check_apart, folder_of, list_files
+from desk import unprivileged
+from medlocker_dicom.errors import DestinationError, SourceError, UsageError
+from medlocker_dicom.folder.listing import (
+    check_apart,
+    check_names,
+    folder_of,
+    list_files,
+    plain_file,
+)
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -22,12 +30,62 @@ def test_files_come_in_a_fixed_order_without_our_own(tmp_path: Path) -> None:
     assert found == ["a/1", "a/2", "a/report.html", "b.dcm"]
 
 
-def test_links_do_not_lead_out(tmp_path: Path) -> None:
-    """Neither a linked file nor a linked folder is listed: it may lie anywhere."""
+def test_what_is_no_plain_file_is_listed_and_refused(tmp_path: Path) -> None:
+    """Linked files and folders, broken links and pipes come out by name; nothing is followed."""
     _touch(tmp_path, "src/a.dcm", "elsewhere/b.dcm")
-    (tmp_path / "src" / "link.dcm").symlink_to(tmp_path / "elsewhere" / "b.dcm")
-    (tmp_path / "src" / "folder").symlink_to(tmp_path / "elsewhere")
-    assert list_files(tmp_path / "src") == [Path("a.dcm")]
+    source = tmp_path / "src"
+    (source / "link.dcm").symlink_to(tmp_path / "elsewhere" / "b.dcm")
+    (source / "folder").symlink_to(tmp_path / "elsewhere")
+    (source / "broken").symlink_to(tmp_path / "nowhere")
+    (source / ".hidden").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(source / "pipe.dcm")
+    listed = list_files(source)
+    assert [str(path) for path in listed] == ["a.dcm", "broken", "folder", "link.dcm", "pipe.dcm"]
+    assert plain_file(source, listed[0]) == source / "a.dcm"
+    for path in listed[1:4]:
+        with pytest.raises(SourceError, match=f"{path}: is a symbolic link"):
+            plain_file(source, path)
+    with pytest.raises(SourceError, match=r"pipe\.dcm: is no plain file"):
+        plain_file(source, listed[4])
+
+
+def test_a_link_that_is_named_is_followed(tmp_path: Path) -> None:
+    """Who names one file means it, whatever it is."""
+    _touch(tmp_path, "b.dcm")
+    link = tmp_path / "link.dcm"
+    link.symlink_to(tmp_path / "b.dcm")
+    assert [plain_file(link, path) for path in list_files(link)] == [link]
+
+
+def test_a_closed_folder_is_listed_and_refused() -> None:
+    """A folder that may not be read is named; a source that may not be is an error."""
+    with unprivileged() as source:
+        _touch(source, "a.dcm", "closed/b.dcm", "shut/c.dcm")
+        (source / "closed").chmod(0)
+        (source / "shut").chmod(0o400)  # names can be read, nothing else
+        listed = list_files(source)
+        assert [str(path) for path in listed] == ["a.dcm", "closed", "shut/c.dcm"]
+        for path in listed[1:]:
+            with pytest.raises(SourceError, match=f"{path}: .*cannot be read"):
+                plain_file(source, path)
+        with pytest.raises(UsageError, match="closed: cannot be read"):
+            list_files(source / "closed")
+
+
+@pytest.mark.parametrize("name", ["lock.json", "report.html", "keys"])
+def test_names_of_results_are_refused(tmp_path: Path, name: str) -> None:
+    """What a lock run writes at the top cannot be in its source, whether file or folder."""
+    _touch(tmp_path, f"file/{name}", f"folder/{name}/a", f"below/a/{name}")
+    with pytest.raises(UsageError, match=f"{name}: has the name of something"):
+        check_names(tmp_path / "file")
+    with pytest.raises(UsageError, match=f"{name}: has the name of something"):
+        check_names(tmp_path / "file" / name)
+    check_names(tmp_path / "below")
+    if name == "keys":
+        check_names(tmp_path / "folder")  # the key files go into it too
+    else:
+        with pytest.raises(UsageError, match=f"{name}: has the name of something"):
+            check_names(tmp_path / "folder")
 
 
 def test_a_file_is_its_own_list(tmp_path: Path) -> None:
