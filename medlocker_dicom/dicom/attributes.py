@@ -77,8 +77,9 @@ def unpack_attributes(data: bytes) -> Dataset:
     if len(plain) < start:
         raise PacketError("the packed attributes end early")
     try:
-        ds = _decode_elements(plain[start:])
-        ds.file_meta = FileMetaDataset(_decode_elements(plain[_LENGTH_BYTES:start]))
+        check_whole(plain, start, EXPLICIT_LITTLE)
+        ds = _parse(plain[start:])
+        ds.file_meta = FileMetaDataset(_parse(plain[_LENGTH_BYTES:start]))
     except MedLockerError as exc:
         raise PacketError(f"the packed attributes are damaged: {exc}") from exc
     except Exception as exc:
@@ -98,8 +99,7 @@ def encode_elements(ds: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def _decode_elements(data: bytes) -> Dataset:
-    check_whole(data, 0, EXPLICIT_LITTLE)
+def _parse(data: bytes) -> Dataset:
     return parse_elements(BytesIO(data), is_implicit_VR=False, is_little_endian=True)
 
 

@@ -14,6 +14,7 @@ from medlocker_dicom.errors import PixelLayoutError, TransferSyntaxError, Trunca
 
 _END = b"\xff\xd9"  # EOI and EOC alike
 _SOI, _SOC_SIZ = b"\xff\xd8", b"\xff\x4f\xff\x51"
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"  # signature box (ISO/IEC 15444-1 I.5.1)
 _SOS = 0xDA
 # SOF markers: sequential, progressive, lossless Huffman; JPEG-LS
 _SOF = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -57,7 +58,7 @@ def inspect(frame: bytes, codec: Codec, layout: Layout) -> Codestream:
     Parameters
     ----------
     frame
-        One encapsulated frame, padding included.
+        One encapsulated frame, padding included; JPEG 2000 from `unwrap_jp2`.
     codec
         JPEG, JPEG-LS or JPEG 2000; RLE has no such header.
     layout
@@ -105,14 +106,50 @@ def read_header(frame: bytes, codec: Codec) -> Codestream:
         raise TruncatedError(f"a {codec.value} frame ends within its header") from None
 
 
+def unwrap_jp2(frame: bytes) -> bytes:
+    """Take a JPEG 2000 codestream out of the JP2 file that some devices send (15444-1 I.4).
+
+    The boxes around it say of the picture what they like, so a decoder must not see them.
+
+    Returns
+    -------
+    bytes
+        The contents of the first ``jp2c`` box; `frame` itself if it is no JP2 file.
+
+    Raises
+    ------
+    TruncatedError
+        If it ends before that box begins.
+    TransferSyntaxError
+        If its boxes contradict themselves.
+    """
+    if not frame.startswith(_JP2):
+        return frame
+    offset = 0
+    try:
+        while True:
+            length, kind = struct.unpack_from(">L4s", frame, offset)
+            value = offset + 8
+            if length == 1:
+                (length,) = struct.unpack_from(">Q", frame, value)
+                value += 8
+            end = offset + length if length else len(frame)  # 0: to the end of the file
+            if end < value:
+                raise TransferSyntaxError("a JPEG 2000 frame has a box shorter than its header")
+            if kind == b"jp2c":
+                return frame[value:end]
+            offset = end
+    except struct.error:
+        raise TruncatedError("a JPEG 2000 frame ends before its codestream") from None
+
+
 def _read_siz(frame: bytes) -> Codestream:
-    """Read SIZ (ISO/IEC 15444-1 A.5.1), after a JP2 box header if there is one."""
-    start = frame.find(_SOC_SIZ, 0, 4096)
-    if start < 0:
+    """Read SIZ, which comes first (ISO/IEC 15444-1 A.5.1)."""
+    if not frame.startswith(_SOC_SIZ):
         raise TransferSyntaxError("a frame is no JPEG 2000 codestream")
-    columns, rows, left, top = struct.unpack_from(">4L", frame, start + 8)
-    (samples,) = struct.unpack_from(">H", frame, start + 40)
-    components = {frame[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(samples)}
+    columns, rows, left, top = struct.unpack_from(">4L", frame, 8)
+    (samples,) = struct.unpack_from(">H", frame, 40)
+    components = {frame[42 + 3 * i : 45 + 3 * i] for i in range(samples)}
     depths = {component[0] for component in components}
     if any(component[1:] != b"\1\1" for component in components) or len(depths) != 1:
         raise PixelLayoutError("a JPEG 2000 frame has components of different sizes or depths")

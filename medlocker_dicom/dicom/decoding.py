@@ -11,7 +11,7 @@ from openjpeg.utils import decode as decode_jpeg_2000
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 
-from medlocker_dicom.dicom.codestream import Codestream, inspect
+from medlocker_dicom.dicom.codestream import Codestream, inspect, unwrap_jp2
 from medlocker_dicom.dicom.colour import expand_422, palette_table, ybr_to_rgb
 from medlocker_dicom.dicom.layout import Layout, read_layout
 from medlocker_dicom.dicom.rle import decode_rle
@@ -151,6 +151,8 @@ def _split_frames(ds: Dataset, data: bytes, layout: Layout) -> list[bytes]:
 def _decode_encapsulated(frames: list[bytes], codec: Codec, layout: Layout) -> Pixels:
     if layout.photometric in ("YBR_RCT", "YBR_ICT") and codec is not Codec.JPEG_2000:
         raise PixelLayoutError(f"{layout.photometric} needs JPEG 2000")
+    if codec is Codec.JPEG_2000:
+        frames = [unwrap_jp2(frame) for frame in frames]
     # every header is looked at before anything is allocated
     headers = [None if codec is Codec.RLE else inspect(f, codec, layout) for f in frames]
     if codec is Codec.RLE:

@@ -14,6 +14,8 @@ from pydicom.filereader import read_dataset as parse_elements
 from pydicom.tag import BaseTag
 
 from medlocker_dicom.dicom.endian import swap_words
+from medlocker_dicom.dicom.layout import MAX_DECODED_BYTES
+from medlocker_dicom.dicom.private import MAX_PACKET_BYTES
 from medlocker_dicom.dicom.structure import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -34,8 +36,11 @@ from medlocker_dicom.errors import (
 )
 
 MAX_FILE_BYTES = 2 << 30
-"""Largest file, and largest inflated data set, that is read."""
+"""Largest file that is read."""
+MAX_INFLATED_BYTES = MAX_DECODED_BYTES + MAX_PACKET_BYTES
+"""Largest deflated data set: pixels, and as much again as the largest packet for the rest."""
 
+_INFLATED_AT_ONCE = 1 << 14  # bytes of deflated data, which give 16 MiB at most
 _PREAMBLE, _PREFIX = 128, b"DICM"
 _FIRST_TAGS = frozenset({0x00080000, 0x00080001, 0x00080005, 0x00080008, 0x00080012, 0x00080016})
 _ZEROS = BaseTag(0)
@@ -112,7 +117,7 @@ def read_instance(data: Buffer) -> Dataset:
         )
     encoding = _encoding(syntax)
     if syntax == uid.DeflatedExplicitVRLittleEndian:
-        data, start = _inflate(bytes(data[start:])), 0
+        data, start = _inflate(data, start), 0
     elif encoding.implicit and looks_explicit(data, start):
         encoding = EXPLICIT_LITTLE  # declared implicit, written explicit
     check_whole(data, start, encoding)
@@ -174,15 +179,19 @@ def _read_meta(data: Buffer, start: int) -> Opening:
     return Opening(meta, offset)
 
 
-def _inflate(data: bytes) -> bytes:
-    """Inflate a deflated data set (PS3.5 A.5), no further than `MAX_FILE_BYTES`."""
+def _inflate(data: Buffer, start: int) -> bytes:
+    """Inflate a deflated data set (PS3.5 A.5), no further than `MAX_INFLATED_BYTES`."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = BytesIO()
     try:
-        inflated = inflater.decompress(data, MAX_FILE_BYTES)
+        for offset in range(start, len(data), _INFLATED_AT_ONCE):
+            inflated.write(inflater.decompress(data[offset : offset + _INFLATED_AT_ONCE]))
+            if inflated.tell() > MAX_INFLATED_BYTES:
+                raise PixelLayoutError(f"inflates to more than {MAX_INFLATED_BYTES} bytes")
+            if inflater.eof:
+                return inflated.getvalue()
     except zlib.error as exc:
         raise NotDicomError("the deflated data set is damaged") from exc
-    if inflater.unconsumed_tail:
-        raise PixelLayoutError(f"inflates to more than {MAX_FILE_BYTES} bytes")
-    if not inflater.eof:
-        raise TruncatedError("the deflated data set ends early")
-    return inflated
+    except MemoryError as exc:
+        raise PixelLayoutError("inflates to more bytes than there is memory for") from exc
+    raise TruncatedError("the deflated data set ends early")

@@ -5,6 +5,7 @@ walk tells a whole data set from a cut one without looking at any value.
 """
 
 import mmap
+import re
 import struct
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ Buffer = bytes | bytearray | mmap.mmap
 
 UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 64
+_NO_DATA = {0x0000: "command element", 0x0002: "meta element", 0xFFFE: "delimiter"}
+_NOT_ZERO = re.compile(rb"[^\0]")
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -100,10 +103,10 @@ def check_whole(data: Buffer, start: int, encoding: Encoding) -> None:
     offset = start
     while offset < len(data):
         header = read_header(data, offset, encoding)
-        if header.tag == 0 and not any(data[offset:]):
+        if header.tag == 0 and not _NOT_ZERO.search(data, offset):
             return  # zeros after the last element: harmless padding
-        if header.tag >> 16 == 0xFFFE:
-            raise NotDicomError(f"has a delimiter where an element belongs, at byte {offset}")
+        if (kind := _NO_DATA.get(header.tag >> 16)) is not None:
+            raise NotDicomError(f"has a {kind} where an element belongs, at byte {offset}")
         offset = _end(data, header, encoding, depth=0)
 
 

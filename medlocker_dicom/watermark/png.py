@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from functools import cache
 from importlib.resources import files
 
@@ -15,6 +16,7 @@ MAX_BYTES = 1 << 26
 """Largest PNG file that is looked at."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIZE_HINT = f"use at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all"
 
 
 def load_logo(png: bytes, name: str) -> Logo:
@@ -42,13 +44,19 @@ def load_logo(png: bytes, name: str) -> Logo:
         raise LogoError(f"logo {name} has {len(png)} bytes", f"use at most {MAX_BYTES}")
     _check_header(png, name)
     try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        with (
+            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(png), formats=["PNG"]) as image,
+        ):
+            _check_size(*image.size, name)  # a second IHDR wins over the first
             if not image.has_transparency_data:
                 raise LogoError(
                     f"logo {name} has no alpha channel",
                     "save it as PNG with a transparent ground",
                 )
             rgba = np.array(image.convert("RGBA"), np.uint8)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise LogoError(f"logo {name} claims more pixels than it may have", _SIZE_HINT) from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises each on damaged files
         raise LogoError(f"logo {name} is damaged", "save it as PNG again") from error
     rgba[rgba[..., 3] == 0] = 0
@@ -75,8 +83,9 @@ def _check_header(png: bytes, name: str) -> None:
     if len(png) < 24 or png[:8] != _SIGNATURE or png[12:16] != b"IHDR":
         raise LogoError(f"logo {name} is not a PNG file", "give a PNG with a transparent ground")
     width, height = struct.unpack(">II", png[16:24])
+    _check_size(width, height, name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
     if not size_fits(width, height):
-        raise LogoError(
-            f"logo {name} measures {width} x {height} pixels",
-            f"use at most {MAX_SIDE} pixels a side and {MAX_PIXELS} in all",
-        )
+        raise LogoError(f"logo {name} measures {width} x {height} pixels", _SIZE_HINT)

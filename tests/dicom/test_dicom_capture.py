@@ -358,7 +358,7 @@ def test_a_stripped_packet_is_told(tmp_path: Path) -> None:
     ds.remove_private_tags()
     with pytest.raises(PacketMissingError, match=r"source\.dcm: .*stripped") as raised:
         read_locked(save(ds, tmp_path))
-    assert "detached" in raised.value.hint
+    assert "ask the owner" in raised.value.hint
     del ds.DerivationCodeSequence
     with pytest.raises(PacketMissingError):
         decode_locked(ds)

@@ -1,6 +1,7 @@
 """Files: whole, damaged, bare, deflated, big-endian."""
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_zeros_after_the_last_element_are_harmless() -> None:
     assert read_instance(WHOLE + bytes(512)) == read_instance(WHOLE)
 
 
+@pytest.mark.parametrize("group", [0x0000, 0x0002])
+def test_command_and_meta_elements_in_a_data_set_are_refused(group: int) -> None:
+    """Neither belongs there (PS3.5 7.1): such an instance could not be written again."""
+    odd = struct.pack("<HH2sHL", group, 0, b"UL", 4, 1)
+    with pytest.raises(NotDicomError, match="element where an element belongs"):
+        read_instance(WHOLE + odd)
+
+
+def test_a_long_run_of_zeros_is_looked_at_once() -> None:
+    """Zeros that something follows are no padding, and are refused where they begin."""
+    with pytest.raises(NotDicomError, match=f"at byte {len(WHOLE)}"):
+        read_instance(WHOLE + bytes(8 << 20) + WHOLE[META_END:])
+
+
 def test_unknown_transfer_syntaxes_are_named(tmp_path: Path) -> None:
     """A video syntax is refused by its name."""
     path = tmp_path / "video.dcm"
@@ -128,11 +143,16 @@ def test_cut_or_damaged_deflate_is_found() -> None:
 
 
 def test_a_deflate_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inflating stops at the cap."""
-    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 1 << 20)
-    data = in_meta(uid.DeflatedExplicitVRLittleEndian) + deflate(bytes(2 << 20))
+    """Inflating stops at the cap, which is that of pixels and packet, with no memory for more."""
+    assert reading.MAX_INFLATED_BYTES == (1 << 30) + (256 << 20)
+    monkeypatch.setattr(reading, "MAX_INFLATED_BYTES", 1 << 20)
+    data = in_meta(uid.DeflatedExplicitVRLittleEndian) + deflate(bytes(128 << 20))
+    tracemalloc.start()
     with pytest.raises(PixelLayoutError, match="inflates to more"):
         read_instance(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:

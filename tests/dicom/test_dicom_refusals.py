@@ -227,6 +227,56 @@ def test_pixel_data_that_is_not_encapsulated_is_refused() -> None:
         decode_pixels(ds)
 
 
+def box(kind: bytes, value: bytes) -> bytes:
+    """Return a box of a JP2 file (ISO/IEC 15444-1 I.4)."""
+    return struct.pack(">L4s", 8 + len(value), kind) + value
+
+
+SIGNATURE = box(b"jP  ", b"\r\n\x87\n")
+
+
+def test_a_jp2_file_gives_its_codestream() -> None:
+    """Boxes around a codestream change nothing, in each way of telling their length."""
+    ds = encoded("jpeg_2000")
+    frame, expected = frame_of(ds), decode_pixels(ds).pixels
+    for wrapped in (
+        box(b"jp2c", frame) + box(b"uuid", bytes(16)),
+        struct.pack(">L4s", 0, b"jp2c") + frame + b"\0",
+        struct.pack(">L4sQ", 1, b"jp2c", 16 + len(frame)) + frame,
+    ):
+        ds.PixelData = encapsulate([SIGNATURE + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + wrapped])
+        assert np.array_equal(decode_pixels(ds).pixels, expected)
+
+
+def test_a_decoy_beside_the_codestream_is_passed_over() -> None:
+    """The size that counts is the codestream's, not that in a box before it."""
+    ds = encoded("jpeg_2000")
+    frame = frame_of(ds)
+    big = bytearray(frame)
+    struct.pack_into(">2L", big, 8, 20000, 20000)
+    decoy = box(b"uuid", bytes(16) + frame[:120])
+    ds.PixelData = encapsulate([SIGNATURE + decoy + box(b"jp2c", bytes(big))])
+    with pytest.raises(PixelLayoutError, match="20000 x 20000"):
+        decode_pixels(ds)
+
+
+@pytest.mark.parametrize("rest", [b"", b"\0\0\0", box(b"uuid", b""), struct.pack(">L4s", 99, b"x")])
+def test_a_jp2_file_without_codestream_is_truncated(rest: bytes) -> None:
+    """Boxes that end, or lead out of the frame, before ``jp2c``."""
+    ds = encoded("jpeg_2000")
+    ds.PixelData = encapsulate([SIGNATURE + rest])
+    with pytest.raises(TruncatedError, match="before its codestream"):
+        decode_pixels(ds)
+
+
+def test_a_box_cannot_lead_backwards() -> None:
+    """A length below that of the box's own header is refused, and does not loop."""
+    ds = encoded("jpeg_2000")
+    ds.PixelData = encapsulate([SIGNATURE + struct.pack(">L4s", 4, b"uuid") + frame_of(ds)])
+    with pytest.raises(TransferSyntaxError, match="shorter than its header"):
+        decode_pixels(ds)
+
+
 def huge_jpeg(ds: FileDataset) -> None:
     """Claim 6000 x 6000 pixels in data set and codestream alike."""
     ds.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit

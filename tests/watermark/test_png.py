@@ -62,6 +62,22 @@ def test_absurd_sizes_are_refused_by_the_header() -> None:
         load_logo(b"\x89PNG\r\n\x1a\n" + chunk + data, "bomb.png")
 
 
+@pytest.mark.parametrize("side", [9000, 12000, 60000])
+def test_a_second_header_does_not_get_past_the_cap(side: int) -> None:
+    """Pillow believes the last IHDR; its size is refused too, before anything is decoded."""
+    body = zlib.compress(bytes(100))
+    png = b"\x89PNG\r\n\x1a\n"
+    for kind, value in (
+        (b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 6, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)),
+        (b"IDAT", body),
+    ):
+        png += struct.pack(">I", len(value)) + kind + value
+        png += struct.pack(">I", zlib.crc32(kind + value))
+    with pytest.raises(LogoError, match=r"9000 x 9000|more pixels than it may have"):
+        load_logo(png, "bomb.png")
+
+
 def test_our_logo_is_what_the_code_draws() -> None:
     """The shipped PNG is the drawing, pixel for pixel."""
     drawn = draw_logo()
