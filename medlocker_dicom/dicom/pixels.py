@@ -25,18 +25,20 @@ def store_pixels(ds: Dataset, pixels: Pixels, bits: int) -> None:
     for keyword in PIXEL_KEYWORDS:
         if keyword in ds:
             del ds[keyword]
-    ds.SamplesPerPixel = samples
-    ds.PhotometricInterpretation = "MONOCHROME2" if samples == 1 else "RGB"
+    new = Dataset()  # whose VRs are right, whatever those in `ds` are
+    new.SamplesPerPixel = samples
+    new.PhotometricInterpretation = "MONOCHROME2" if samples == 1 else "RGB"
     if samples == 3:
-        ds.PlanarConfiguration = 0
+        new.PlanarConfiguration = 0
     elif "PlanarConfiguration" in ds:
         del ds.PlanarConfiguration
     if frames > 1 or "NumberOfFrames" in ds:
-        ds.NumberOfFrames = frames
-    ds.Rows, ds.Columns = rows, columns
-    ds.BitsAllocated = pixels.dtype.itemsize * 8
-    ds.BitsStored, ds.HighBit = bits, bits - 1
-    ds.PixelRepresentation = 0
+        new.NumberOfFrames = frames
+    new.Rows, new.Columns = rows, columns
+    new.BitsAllocated = pixels.dtype.itemsize * 8
+    new.BitsStored, new.HighBit = bits, bits - 1
+    new.PixelRepresentation = 0
     data = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).tobytes()
     vr = "OB" if pixels.dtype.itemsize == 1 else "OW"
-    ds.add_new("PixelData", vr, data + b"\0" * (len(data) % 2))
+    new.add_new("PixelData", vr, data + b"\0" * (len(data) % 2))
+    ds.update(new)

@@ -43,6 +43,15 @@ def test_an_uncompressed_source_comes_back_to_the_byte(
     assert to_bytes(restored) == source.read_bytes()
 
 
+@pytest.mark.parametrize("keyword", ["Rows", "BitsStored", "PhotometricInterpretation"])
+def test_a_wrong_vr_is_put_right(keyword: str) -> None:
+    """What describes the pixels has its own VR again, whatever it came with."""
+    fundus = decode_fundus(make_fundus())
+    whole = to_bytes(restore_source(fundus.ds, fundus.pixels, 8))
+    fundus.ds[keyword].VR = "SL" if keyword == "PhotometricInterpretation" else "LO"
+    assert to_bytes(restore_source(fundus.ds, fundus.pixels, 8)) == whole
+
+
 @pytest.mark.parametrize(
     ("tool", "options"),
     [
