@@ -30,7 +30,8 @@
     │   ├── NotLockedError              carries no lock of ours                    C000
     │   ├── PacketMissingError          the recovery packet was stripped           C000
     │   ├── PacketError                 the recovery packet is damaged or foreign  C000
-    │   └── PixelsChangedError          pixels or identity changed after locking   C000
+    │   ├── PixelsChangedError          pixels or identity changed after locking   C000
+    │   └── AttributesChangedError      other attributes changed after locking     C000
     └── OutputError                 results cannot be written                  exit 9
         ├── DestinationError            the destination is unusable                A700
         └── DiskFullError               no space left                              A700
@@ -188,6 +189,10 @@ class PacketError(LockedObjectError):
 
 class PixelsChangedError(LockedObjectError):
     """Pixels or identity of the instance changed after it was locked."""
+
+
+class AttributesChangedError(LockedObjectError):
+    """Attributes that the instance took over from its source changed after it was locked."""
 
 
 class OutputError(MedLockerError):

@@ -13,12 +13,13 @@ from medlocker_dicom.dicom.decoding import Pixels
 from medlocker_dicom.dicom.elements import copy_elements, text
 from medlocker_dicom.dicom.fundus import Fundus
 from medlocker_dicom.dicom.locked import Locked, read_locked
-from medlocker_dicom.dicom.modules import COLOUR, IMAGE, MONOCHROME, PATIENT, STUDY, TYPE_2
+from medlocker_dicom.dicom.modules import ENCODING, TYPE_2
 from medlocker_dicom.dicom.pixels import store_pixels
 from medlocker_dicom.dicom.private import write_packet, write_source
 from medlocker_dicom.dicom.reading import parsing
 from medlocker_dicom.dicom.restore import restore_source
 from medlocker_dicom.dicom.syntaxes import LOSSY_SYNTAXES
+from medlocker_dicom.dicom.taken import take_over
 from medlocker_dicom.dicom.uids import check_uid
 from medlocker_dicom.dicom.writing import as_file
 from medlocker_dicom.errors import PixelLayoutError
@@ -103,8 +104,8 @@ def build_capture(  # noqa: PLR0913 - keyword only, each names one attribute
         raise ValueError(f"there is no codec {codec!r}")
     ds = Dataset()
     with parsing("the data set"):
-        colours = COLOUR if source.photometric == "RGB" else MONOCHROME
-        copy_elements(source.ds, ds, (*PATIENT, *STUDY, *IMAGE, *colours))
+        take_over(source.ds, ds, source.photometric)
+        copy_elements(source.ds, ds, ENCODING)
         for keyword in TYPE_2:
             if keyword not in ds:
                 setattr(ds, keyword, None)
@@ -164,8 +165,6 @@ def _describe_series(ds: Dataset, source: Dataset, series_uid: str) -> None:
     ds.SeriesDescription = SERIES_DESCRIPTION
     ds.Modality = "OP"
     copy_elements(source, ds, ("BodyPartExamined",))
-    if not text(source, "ImageLaterality"):  # else it must be absent (C.7.3.1)
-        ds.Laterality = text(source, "Laterality")
 
 
 def _describe_capture(ds: Dataset, moment: datetime, version: str) -> None:

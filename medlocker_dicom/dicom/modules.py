@@ -95,7 +95,6 @@ STUDY = (  # C.7.2.1, C.7.2.2, C.7.2.3
 )
 
 IMAGE = (  # C.7.6.1, C.12.1: what stays true of the photograph
-    "SpecificCharacterSet",
     "TimezoneOffsetFromUTC",
     "Manufacturer",
     "ManufacturerModelName",
@@ -107,13 +106,17 @@ IMAGE = (  # C.7.6.1, C.12.1: what stays true of the photograph
     "AcquisitionDateTime",
     "ImageLaterality",
     "AnatomicRegionSequence",
-    "BurnedInAnnotation",
     "RecognizableVisualFeatures",
+    "PixelAspectRatio",
+    "LongitudinalTemporalInformationModified",
+)
+
+ENCODING = (  # C.7.6.1, C.12.1: what locking or an archive may have to restate
+    "SpecificCharacterSet",
+    "BurnedInAnnotation",
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
-    "PixelAspectRatio",
-    "LongitudinalTemporalInformationModified",
 )
 
 COLOUR = ("ICCProfile", "ColorSpace")  # C.11.15

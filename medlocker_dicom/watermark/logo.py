@@ -106,13 +106,15 @@ def pack_logo(logo: Logo) -> bytes:
     return _HEADER.pack(_MAGIC, logo.height, logo.width) + body
 
 
-def unpack_logo(data: bytes) -> Logo:
+def unpack_logo(data: bytes, width: int, height: int) -> Logo:
     """Undo `pack_logo`; needs no image library.
 
     Parameters
     ----------
     data
         What `pack_logo` returned.
+    width, height
+        What the packet says of the logo, in pixels: no other is unpacked.
 
     Returns
     -------
@@ -122,13 +124,15 @@ def unpack_logo(data: bytes) -> Logo:
     Raises
     ------
     PacketError
-        If the data is damaged, has a foreign header, or names a size out of range.
+        If the data is damaged, has a foreign header, or names another size or one out of range.
     """
     if len(data) < _HEADER.size or data[:4] != _MAGIC:
         raise PacketError("the packed logo has no header of ours")
-    _, height, width = _HEADER.unpack_from(data)
-    if not size_fits(width, height):
-        raise PacketError(f"the packed logo claims {width} x {height} pixels")
+    _, rows, columns = _HEADER.unpack_from(data)
+    if (columns, rows) != (width, height) or not size_fits(width, height):
+        raise PacketError(
+            f"the packed logo claims {columns} x {rows} pixels, the packet {width} x {height}"
+        )
     count = 4 * height * width
     decompressor = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_FILTERS)
     try:

@@ -60,6 +60,7 @@ def test_every_kind_of_picture_comes_back(seeds: tuple[int, ...], channels: int,
     locked = opened(result)
     assert np.array_equal(locked.pixels, result.pixels)
     for identity, grant in zip((ALICE, BOB), result.grants, strict=True):
+        verify(locked, grant, identity, NOW)
         restored = decode_fundus(reread(unlock(locked, grant, identity, NOW)))
         assert restored.bits == source.bits
         assert np.array_equal(restored.pixels, source.pixels)

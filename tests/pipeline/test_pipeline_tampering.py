@@ -1,5 +1,6 @@
 """A locked object that was changed, or a key that is not for it, unlocks nothing."""
 
+import tracemalloc
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -19,9 +20,13 @@ from pipeline_factories import (
     opened,
     reread,
 )
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
+from medlocker_dicom.dicom.attributes import pack_attributes, unpack_attributes
 from medlocker_dicom.dicom.locked import Locked, decode_locked
 from medlocker_dicom.errors import (
+    AttributesChangedError,
     GrantExpiredError,
     KeyRefusedError,
     LockedObjectError,
@@ -32,10 +37,20 @@ from medlocker_dicom.errors import (
     PixelsChangedError,
     SignatureError,
 )
-from medlocker_dicom.keyfile import Grant, Identity, issue_grant, open_grant
+from medlocker_dicom.keyfile import (
+    Grant,
+    Identity,
+    Packet,
+    PacketLogo,
+    issue_grant,
+    open_grant,
+    open_packet,
+    seal_packet,
+)
 from medlocker_dicom.pipeline.binding import binding_of
 from medlocker_dicom.pipeline.lock import LockedInstance
 from medlocker_dicom.pipeline.unlock import unlock, verify
+from medlocker_dicom.watermark.logo import Logo, pack_logo
 
 Change = Callable[[Locked], Locked]
 OTHER = "1.2.826.0.1.3680043.10.7.7"
@@ -113,6 +128,148 @@ def test_each_bound_field_is_bound(result: LockedInstance, locked: Locked, field
         else:
             assert caught.type is PixelsChangedError
             assert str(locked.ds.SOPInstanceUID) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientName", "Somebody^Else"),
+        ("PatientID", "P-2"),
+        ("PatientID", ""),
+        ("PatientComments", "not the source's"),
+        ("StudyDate", "20000101"),
+        ("ImageLaterality", "L"),
+        ("Laterality", "L"),
+        ("AcquisitionDateTime", "20000101000000"),
+        ("AnatomicRegionSequence", []),
+        ("ICCProfile", b"another"),
+    ],
+)
+def test_a_changed_attribute_is_told_but_not_restored(
+    result: LockedInstance, locked: Locked, keyword: str, value: object
+) -> None:
+    """Verify names a changed attribute, not its values; unlock restores the sealed one."""
+    original = unlock(locked, result.grants[0], ALICE, NOW)
+    setattr(locked.ds, keyword, value)
+    with pytest.raises(AttributesChangedError) as caught:
+        verify(locked, result.grants[0], ALICE, NOW)
+    assert str(caught.value) == f"{locked.ds.SOPInstanceUID}: changed after locking: {keyword}"
+    assert unlock(locked, result.grants[0], ALICE, NOW) == original
+
+
+def test_another_encoding_is_no_change() -> None:
+    """Values in another character set, padding, or given where there were none: verified."""
+    source = make_source()
+    source.ds.SpecificCharacterSet = "ISO_IR 100"
+    source.ds.PatientName = "M\u00fcller^J\u00f6rg"
+    source.ds.PatientSize = "1.70"
+    source.ds.OtherPatientIDsSequence = [deepcopy(source.ds.AnatomicRegionSequence[0])]
+    del source.ds.PatientBirthDate
+    result = make_locked(source)
+    ds = reread(result.ds)
+    assert ds.PatientBirthDate == ""
+    name = str(ds.PatientName)
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.PatientName = name + " "
+    ds.PatientSize = "1.7"
+    ds.PatientWeight = None
+    ds.OtherPatientIDsSequence[0].is_undefined_length_sequence_item = True
+    verify(decode_locked(reread(ds)), result.grants[0], ALICE, NOW)
+
+
+def test_values_that_break_their_rules_are_compared_by_their_bytes() -> None:
+    """What no reader can parse is verified when it is as it was, and told when it is not."""
+    source = make_source()
+    source.ds[Tag("PatientSize")] = raw("PatientSize", "DS", b"tall")
+    result = make_locked(source)
+    ds = reread(result.ds)
+    verify(decode_locked(deepcopy(ds)), result.grants[0], ALICE, NOW)
+    ds[Tag("PatientSize")] = raw("PatientSize", "DS", b"tiny")
+    with pytest.raises(AttributesChangedError, match="PatientSize"):
+        verify(decode_locked(ds), result.grants[0], ALICE, NOW)
+
+
+def raw(keyword: str, vr: str, value: bytes) -> RawDataElement:
+    """Return an element that pydicom has not parsed."""
+    return RawDataElement(
+        Tag(keyword), vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True
+    )
+
+
+def resealed(locked: Locked, result: LockedInstance, change: Callable[[Packet], Packet]) -> Locked:
+    """Return the object with a packet that a hostile owner sealed for the same grants."""
+    binding = binding_of(locked.ds, locked.pixels, locked.source_uid, locked.issuer)
+    dek = open_grant(result.grants[0], binding, ALICE, ISSUER.public.verify_key, NOW)
+    assert locked.packet is not None
+    packet = change(open_packet(locked.packet, dek, binding))
+    return replace(locked, packet=seal_packet(packet, dek, binding))
+
+
+def with_attribute(keyword: str, value: str | None) -> Callable[[Packet], Packet]:
+    """Change one of the sealed attributes, or leave it out."""
+
+    def change(packet: Packet) -> Packet:
+        ds = unpack_attributes(packet.attributes)
+        if value is None:
+            delattr(ds, keyword)
+        else:
+            ds[Tag(keyword)] = raw(keyword, "UI", value.encode())
+        return replace(packet, attributes=pack_attributes(ds))
+
+    return change
+
+
+@pytest.mark.parametrize("value", [None, "", "../../x", "1.2.3.4", "1.2\\1.3"])
+@pytest.mark.parametrize(
+    "keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
+)
+def test_a_packet_restores_no_other_instance(
+    result: LockedInstance, locked: Locked, keyword: str, value: str | None
+) -> None:
+    """Sealed attributes that name another instance, or none, are refused by verify and unlock."""
+    if (keyword, value) == ("SeriesInstanceUID", "1.2.3.4"):
+        return  # the locked object does not tell its source's series
+    forged = resealed(locked, result, with_attribute(keyword, value))
+    for act in (verify, unlock):
+        with pytest.raises(PacketError, match=keyword):
+            act(forged, result.grants[0], ALICE, NOW)
+
+
+def big_logos(packet: Packet) -> Packet:
+    """Give every frame a logo of its own that is far larger than the image."""
+    rgba = np.zeros((2048, 2048, 4), np.uint8)
+    logos, marks = [], []
+    for number, frame in enumerate(packet.frames):
+        rgba[0, 0] = (number, 1, 1, 255)
+        logo = Logo(rgba)
+        logos.append(PacketLogo(logo.width, logo.height, pack_logo(logo)))
+        marks.append(replace(frame, logo=number, logo_sha256=logo.sha256))
+    return replace(packet, logos=tuple(logos), frames=tuple(marks))
+
+
+def test_logos_larger_than_the_image_are_not_unpacked() -> None:
+    """Their declared size is enough to refuse them, before any memory is taken."""
+    result = make_locked(make_source((0, 1)))
+    forged = resealed(opened(result), result, big_logos)
+    tracemalloc.start()
+    with pytest.raises(PacketError, match="outside the image"):
+        unlock(forged, result.grants[0], ALICE, NOW)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2048 * 2048 * 4
+
+
+def test_a_logo_larger_than_declared_is_not_unpacked(
+    result: LockedInstance, locked: Locked
+) -> None:
+    """The size in the packet and that in the packed logo must agree."""
+
+    def understated(packet: Packet) -> Packet:
+        large = big_logos(packet)
+        return replace(large, logos=(replace(large.logos[0], width=8, height=8),))
+
+    with pytest.raises(PacketError, match="claims 2048 x 2048 pixels, the packet 8 x 8"):
+        unlock(resealed(locked, result, understated), result.grants[0], ALICE, NOW)
 
 
 def test_bits_are_not_taken_on_trust() -> None:

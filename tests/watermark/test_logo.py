@@ -21,7 +21,7 @@ def test_packing_is_lossless(data: st.DataObject) -> None:
     rgba = data.draw(arrays(np.uint8, shape))
     rgba[0, 0, 3] = 255
     logo = Logo(rgba)
-    back = unpack_logo(pack_logo(logo))
+    back = unpack_logo(pack_logo(logo), logo.width, logo.height)
     assert np.array_equal(back.rgba, rgba)
     assert back.sha256 == logo.sha256
 
@@ -29,8 +29,9 @@ def test_packing_is_lossless(data: st.DataObject) -> None:
 def test_our_logo_packs_well() -> None:
     """The packet stays small: our logo on a full-size photograph is below 60 kB."""
     scaled = scale_logo(default_logo(), 4288, 2848, 4)
-    assert len(pack_logo(scaled)) < 60_000
-    assert np.array_equal(unpack_logo(pack_logo(scaled)).rgba, scaled.rgba)
+    packed = pack_logo(scaled)
+    assert len(packed) < 60_000
+    assert np.array_equal(unpack_logo(packed, scaled.width, scaled.height).rgba, scaled.rgba)
 
 
 def test_digest_covers_size_and_planes() -> None:
@@ -74,24 +75,34 @@ def test_every_cut_and_extension_is_refused() -> None:
     data = pack_logo(Logo(np.random.default_rng(5).integers(0, 256, (5, 6, 4), dtype=np.uint8)))
     for end in range(len(data)):
         with pytest.raises(PacketError):
-            unpack_logo(data[:end])
+            unpack_logo(data[:end], 6, 5)
     with pytest.raises(PacketError):
-        unpack_logo(data + b"\0")
+        unpack_logo(data + b"\0", 6, 5)
 
 
 @pytest.mark.parametrize("size", [(0, 1), (8193, 1), (8192, 8192), (4, 5), (2**32 - 1, 2**32 - 1)])
 def test_false_sizes_are_refused(size: tuple[int, int]) -> None:
     """A size that is out of range or not the data's is refused before allocation."""
     data = pack_logo(Logo(np.full((4, 4, 4), 9, np.uint8)))
-    with pytest.raises(PacketError):
-        unpack_logo(data[:4] + struct.pack(">II", *size) + data[12:])
+    forged = data[:4] + struct.pack(">II", *size) + data[12:]
+    for width, height in ((4, 4), size[::-1]):
+        with pytest.raises(PacketError):
+            unpack_logo(forged, width, height)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (6, 4), (5, 6)])
+def test_the_size_must_be_the_packets(size: tuple[int, int]) -> None:
+    """A logo of another size than the packet tells is refused by its header."""
+    data = pack_logo(Logo(np.full((5, 6, 4), 9, np.uint8)))
+    with pytest.raises(PacketError, match="claims 6 x 5 pixels, the packet"):
+        unpack_logo(data, *size)
 
 
 @given(tail=st.binary(max_size=80))
 def test_arbitrary_bytes_give_a_logo_or_an_error(tail: bytes) -> None:
     """Nothing but PacketError comes out of damaged data."""
     try:
-        logo = unpack_logo(b"MLL1" + struct.pack(">II", 2, 2) + tail)
+        logo = unpack_logo(b"MLL1" + struct.pack(">II", 2, 2) + tail, 2, 2)
     except PacketError:
         return
     assert logo.rgba.shape == (2, 2, 4)
