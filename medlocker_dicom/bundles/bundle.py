@@ -34,6 +34,7 @@ OWN_NETWORKS = "medlocker_dicom.bundles.networks"
 ALLOWED_NETWORKS = (f"{OWN_NETWORKS}.", "monai.networks.nets.")
 MAX_CONFIG_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 2 << 30
+MAX_DEPTH = 32  # of lists and objects in each other; recursion over a configuration ends there
 #: Folder of the bundles that come with the source tree.
 SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundles"
 
@@ -81,10 +82,18 @@ def bundle_folders(extra: Path | None = None) -> list[Path]:
     """List the folders that are searched for bundles, first to last.
 
     ``extra``, then ``$MEDLOCKER_BUNDLES``, then the source tree's own.
+
+    Raises
+    ------
+    BundleMissingError
+        One of the first two is no folder: no other models take the place of the ones meant.
     """
-    named = os.environ.get("MEDLOCKER_BUNDLES")
-    folders = [extra, Path(named) if named else None, SHIPPED]
-    return [folder for folder in folders if folder is not None]
+    variable = os.environ.get("MEDLOCKER_BUNDLES")
+    named = [folder for folder in (extra, Path(variable) if variable else None) if folder]
+    for folder in named:
+        if not folder.is_dir():
+            raise BundleMissingError(f"{folder}: no such folder of bundles")
+    return [*named, SHIPPED]
 
 
 def list_bundles(folders: list[Path]) -> list[Bundle]:
@@ -183,7 +192,7 @@ def build_network(bundle: Bundle) -> nn.Module:
     arguments = {key: value for key, value in bundle.network.items() if key != "_target_"}
     try:
         network = _builder(bundle)(**arguments)
-        state = torch.load(bundle.weights_file, map_location="cpu", weights_only=True)
+        state = _read_weights(bundle)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
@@ -196,6 +205,20 @@ def build_network(bundle: Bundle) -> nn.Module:
             "restore the bundle from its source",
         ) from error
     return network.eval()
+
+
+def _read_weights(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """Read a state dictionary, executing nothing."""
+    try:
+        state: dict[str, torch.Tensor] = torch.load(
+            bundle.weights_file, map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # the reader's words tell how to execute what was refused here
+        raise BundleFormatError(
+            f"{bundle.weights_file}: the weights do not load: damaged, or more than tensors",
+            "restore the bundle from its source",
+        ) from error
+    return state
 
 
 def _builder(bundle: Bundle) -> Callable[..., nn.Module]:
@@ -232,7 +255,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise BundleFormatError(f"{path}: not readable as JSON") from error
     if not isinstance(value, dict):
         raise BundleFormatError(f"{path}: not a JSON object")
+    if _deeper(value, MAX_DEPTH):
+        raise BundleFormatError(f"{path}: nested more than {MAX_DEPTH} deep")
     return value
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def _network(path: Path, inference: dict[str, Any]) -> dict[str, Any]:

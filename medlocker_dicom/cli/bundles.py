@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.errors import UsageError
 
 app = typer.Typer(help="Show the models.")
@@ -52,6 +53,5 @@ def list_(
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
     for row in rows:
-        sys.stdout.write(
-            f"{row['name']:28} {row['kind']:17} {row['input_size']} px  {row['path']}\n"
-        )
+        line = f"{row['name']:28} {row['kind']:17} {row['input_size']} px  {row['path']}"
+        sys.stdout.write(plain(line) + "\n")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from medlocker_dicom.errors import MedLockerError
+from medlocker_dicom.errors import MedLockerError, UsageError
+from medlocker_dicom.files import output_error
 
 #: Some items failed, the others are done.
 PARTIAL = 3
@@ -18,16 +23,57 @@ INTERRUPTED = 130
 class Guarded(TyperGroup):
     """A command group whose errors are two lines and an exit code, never a traceback."""
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read the options; those that print and end do so here."""
+        with _guard():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        try:
+        with _guard():
             return super().invoke(ctx)
-        except MedLockerError as error:
-            say_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            sys.stderr.write("\nmedlocker: interrupted; start again to go on where it stopped\n")
-            raise typer.Exit(INTERRUPTED) from error
+
+
+@contextmanager
+def _guard() -> Iterator[None]:
+    try:
+        with _output():
+            yield
+    except MedLockerError as error:
+        failure = error
+    except BrokenPipeError:
+        raise  # whoever reads has enough: click ends quietly
+    except OSError as error:
+        failure = _named(error)
+    except (KeyboardInterrupt, ImportError) as error:
+        if KeyboardInterrupt not in {type(error), type(error.__cause__)}:
+            raise  # else a compiled library was interrupted in its import
+        sys.stderr.write("\nmedlocker: interrupted; start again to go on where it stopped\n")
+        raise typer.Exit(INTERRUPTED) from error
+    else:
+        return
+    say_error(failure)
+    raise typer.Exit(failure.exit_code) from failure
+
+
+def _named(error: OSError) -> MedLockerError:
+    """Tell a path that was given and cannot even be looked at from a failed print."""
+    if error.filename is None:
+        return output_error(Path("standard output"), error)
+    return UsageError(f"{error.filename}: {error.strerror}")
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """See the standard output written: at Python's end it would be too late for an error."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  what is left is not tried again
+            raise
 
 
 def say_error(error: MedLockerError) -> None:

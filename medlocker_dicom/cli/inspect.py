@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.dicom.fundus import check_source
 from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.marks import is_locked
@@ -35,7 +36,7 @@ def inspect(
         return
     for key, value in facts.items():
         words = ", ".join(map(str, value)) if isinstance(value, list) else value
-        sys.stdout.write(f"{key.replace('_', ' '):18} {words}\n")
+        sys.stdout.write(plain(f"{key.replace('_', ' '):18} {words}") + "\n")
 
 
 def describe(path: Path) -> Facts:

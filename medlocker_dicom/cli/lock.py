@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlocker_dicom.cli.guard import PARTIAL
+from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
-from medlocker_dicom.errors import LogoError, UsageError
+from medlocker_dicom.errors import DestinationError, LogoError, UsageError
 from medlocker_dicom.keyfile import Identity, dump_identity
 from medlocker_dicom.keyfile.identity_file import create_identity
 
@@ -102,23 +102,22 @@ def lock(  # noqa: PLR0913  one parameter an option
     truth = read_labels(labels, len(ensemble.labels)) if labels else {}
     locker = Locker(policy, ensemble, segmenter.lesions, chosen, signer, tuple(recipients.values()))
     run = LockRun(source, destination, locker, tuple(recipients), segmenter.bundle, truth)
-    failed = [item for item in shown(run.items(), "locking", _note) if item.error]
+    codes = [one.error.exit_code for one in shown(run.items(), "locking", _note) if one.error]
     text = (destination / "lock.json").read_text()
     summary = json.loads(text)
     for key in summary["labels_unused"]:
-        sys.stderr.write(f"label of no locked file: {key}\n")
+        sys.stderr.write(plain(f"label of no locked file: {key}") + "\n")
     if as_json:
         sys.stdout.write(text)
     else:
         sys.stdout.write(
-            f"{len(summary['instances'])} locked, {len(failed)} failed: "
+            f"{len(summary['instances'])} locked, {len(codes)} failed: "
             f"{destination / 'report.html'}\n"
             "send the locked files, and each key file to the recipient it is named after; keep "
             "report.html, lock.json and the journal\n"
         )
-    if failed:
-        alone = source.is_file() and failed[0].error is not None
-        raise typer.Exit(failed[0].error.exit_code if alone and failed[0].error else PARTIAL)
+    if codes:
+        raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
 
 
 def _note(item: Item) -> str:
@@ -157,7 +156,12 @@ def _own_issuer() -> Identity:
             raise UsageError(
                 f"{path.parent}: cannot be made: {error.strerror}", "name an identity by --issuer"
             ) from error
-        create_identity(path, dump_identity(Identity.generate(name="issuer"), None))
+        try:
+            create_identity(path, dump_identity(Identity.generate(name="issuer"), None))
+        except DestinationError:
+            if not path.exists():
+                raise
+            return read_private(path, None)  # another lock made it meanwhile
         sys.stderr.write(f"made {path}, without a passphrase: keep it safe, it signs your grants\n")
     return read_private(path, None)
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from medlocker_dicom import __version__
-from medlocker_dicom.cli import bundles, demo, identity, inspect, lock, unlock
-from medlocker_dicom.cli.guard import Guarded
+    from medlocker_dicom import __version__
+    from medlocker_dicom.cli import bundles, demo, identity, inspect, lock, unlock
+    from medlocker_dicom.cli.guard import Guarded
+except KeyboardInterrupt:  # while libraries load; from then on it is the guard's
+    sys.exit(130)
 
 app = typer.Typer(
     cls=Guarded,
@@ -56,6 +60,8 @@ def run() -> None:
     """Entry point."""
     # What is wrong with a file is said once, in our words and without its control characters.
     warnings.filterwarnings("ignore", module="pydicom")
+    if isinstance(sys.stdout, TextIOWrapper):  # a file name need not have an encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     app(prog_name="medlocker")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import sys
@@ -100,8 +101,10 @@ def test_a_pickle_bomb_is_refused_unexecuted(bundle: Path, tmp_path: Path, *, le
     bomb = {"weight": Bomb(crater)}
     torch.save(bomb, path, _use_new_zipfile_serialization=not legacy)
     set_weights(bundle, path.read_bytes())
-    with pytest.raises(BundleFormatError, match="the weights do not load"):
+    with pytest.raises(BundleFormatError, match="the weights do not load") as caught:
         build_network(read_bundle(bundle))
+    said = f"{caught.value} {caught.value.hint}"
+    assert not re.search("weights_only|can still|Weights only|torch", said), "no way to run it"
     assert not crater.exists()
     torch.load(path, weights_only=False)
     assert crater.exists(), "the bomb works"
@@ -126,6 +129,17 @@ def test_damaged_weights_are_refused_whatever_they_raise(bundle: Path) -> None:
         except BundleFormatError:
             refused += 1
     assert refused >= 14
+
+
+@pytest.mark.parametrize("depth", [40, 400, 900])
+def test_deeply_nested_configurations_are_refused(bundle: Path, depth: int) -> None:
+    """JSON that Python reads but that recursion over it would not survive is named."""
+    deep: Any = 0
+    for level in range(depth):
+        deep = [deep] if level % 2 else {"a": deep}
+    edit(bundle, "metadata", lambda metadata: metadata.update(eval_metrics=deep))
+    with pytest.raises(BundleFormatError, match=r"metadata\.json: nested more than 32 deep"):
+        read_bundle(bundle)
 
 
 def test_weights_of_another_network_are_refused(bundle: Path) -> None:

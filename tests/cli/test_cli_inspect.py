@@ -94,6 +94,21 @@ def test_inspect_shows_figures(desk: Desk, tiny_bundles: Path, figures: object, 
     assert words in desk.good("inspect", desk / "b").out
 
 
+def test_inspect_shows_a_bundles_words_as_text(desk: Desk, tiny_bundles: Path) -> None:
+    """Escape sequences and lone surrogates in a bundle's metadata come out as text."""
+    shutil.copytree(tiny_bundles / "dr_classifier_tiny", desk / "b")
+    metadata = desk / "b" / "configs" / "metadata.json"
+    words = {"version": "\x1b]0;owned\x07\ud800", "eval_metrics": {"x\x1b[31m": {"a\nb": 1}}}
+    edit_json(metadata, lambda one: one.pop("version", None))
+    record = json.loads(metadata.read_bytes()) | words
+    metadata.write_text(json.dumps(record))
+    outcome = desk.good("inspect", desk / "b")
+    assert "\\x1b]0;owned\\x07\\xd800" in outcome.out
+    assert "on x\\x1b[31m" in outcome.out
+    assert "a\\x0ab 1" in outcome.out
+    assert "\x1b" not in outcome.out
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -161,6 +176,23 @@ def test_a_named_folder_comes_first(office: Desk, tiny_bundles: Path) -> None:
         str(tiny_bundles / "dr_classifier_tiny"),
         str(office / "mine" / "lesion_segmenter"),
     ]
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_folder_of_bundles_that_is_not_there_is_refused(
+    office: Desk, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """A mistyped folder is named; no other models are taken in its stead."""
+    if by == "variable":
+        monkeypatch.setenv("MEDLOCKER_BUNDLES", str(office / "typo"))
+    more = ("--bundles", office / "typo") if by == "option" else ()
+    for outcome in (
+        office.run("bundles", "list", *more),
+        office.lock(office.eyes("src", 1), office / "out", *more),
+    ):
+        assert (outcome.code, len(outcome.errors)) == (6, 1)
+        assert "typo: no such folder of bundles" in outcome.errors[0]
+    assert not (office / "out").exists()
 
 
 def test_a_damaged_bundle_is_named(office: Desk, tiny_bundles: Path) -> None:
