@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from medlocker_dicom.keyfile import PublicIdentity
     from medlocker_dicom.watermark.logo import Logo
 
-MAX_LOGO_FILE = 32 << 20
 #: What locking imports beyond a recipient's install.
 ENGINE = ("PIL", "SimpleITK", "cv2", "jinja2", "monai", "onnx", "onnxruntime", "torch")
 
@@ -167,17 +166,19 @@ def _own_issuer() -> Identity:
 
 
 def _logo(path: Path | None) -> Logo:
-    from medlocker_dicom.watermark.png import default_logo, load_logo  # noqa: PLC0415  needs Pillow
+    from medlocker_dicom.watermark.png import (  # noqa: PLC0415  needs Pillow
+        MAX_BYTES,
+        default_logo,
+        load_logo,
+    )
 
     if path is None:
         return default_logo()
     try:
         with path.open("rb") as stream:
-            data = stream.read(MAX_LOGO_FILE + 1)
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise LogoError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > MAX_LOGO_FILE:
-        raise LogoError(f"{path}: larger than {MAX_LOGO_FILE} bytes")
     return load_logo(data, str(path))
 
 
