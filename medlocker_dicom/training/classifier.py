@@ -10,10 +10,8 @@ the very view that the network sees (Beyer et al. 2022). Weights are averaged
 
 from __future__ import annotations
 
-import json
-import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise, resample
-from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training.augment import recoloured, turned
+from medlocker_dicom.training.checkpoint import Checkpoint
 from medlocker_dicom.training.measures import grading_figures
 from medlocker_dicom.training.photographs import EQUALISED, Crops, load_crops
 from medlocker_dicom.training.teacher import CHANNELS, SIDE, Backbone, fit_probe
@@ -32,7 +30,6 @@ from medlocker_dicom.training.teacher import CHANNELS, SIDE, Backbone, fit_probe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
 GRADES = 5
 
 
@@ -90,7 +87,6 @@ class ClassifierRecipe:
     seed: int = 20240611
     device: str = "cpu"
     feature_layer: str = "layer4"
-    history: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end of the stages."""
@@ -99,7 +95,7 @@ class ClassifierRecipe:
         out.mkdir(parents=True, exist_ok=True)
         crops = load_crops(Path(self.data_dir), self.crop, out)
         run = _Run(self, crops, out)
-        run.resume()
+        run.done = run.checkpoint.resume(run.device)
         for epoch, stage in enumerate(self.epochs()):
             if epoch >= run.done:
                 run.epoch(epoch, stage)
@@ -112,7 +108,7 @@ class ClassifierRecipe:
 
 class _Run:
     def __init__(self, recipe: ClassifierRecipe, crops: Crops, out: Path) -> None:
-        self.recipe, self.crops, self.out = recipe, crops, out
+        self.recipe, self.crops = recipe, crops
         self.done = 0
         self.device = torch.device(recipe.device)
         self.student = channels_last(recipe.network, self.device)
@@ -133,6 +129,17 @@ class _Run:
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),
             use_buffers=True,
         )
+        self.checkpoint = Checkpoint(
+            out,
+            recipe.stages,
+            {
+                "student": self.student,
+                "hint": self.hint,
+                "average": self.average,
+                "optimiser": self.optimiser,
+                "schedule": self.schedule,
+            },
+        )
         self.train = np.array([n for n, i in enumerate(crops.items) if not i.validation])
         self.held = np.array([n for n, i in enumerate(crops.items) if i.validation])
         self.weights = sampling_weights(crops, self.train)
@@ -143,22 +150,6 @@ class _Run:
             natural = [n for n in self.train if crops.items[n].source != EQUALISED]
             grades = np.array([crops.items[n].grade for n in natural])
             self.probe = fit_probe(self.backbone, crops.pixels[natural], grades)
-
-    def resume(self) -> None:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["plan"] != self.recipe.stages:
-            raise UsageError(
-                f"{path}: of a run with other stages", "choose a new output_dir, or the same stages"
-            )
-        self.student.load_state_dict(state["student"])
-        self.hint.load_state_dict(state["hint"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.done = state["done"]
 
     def epoch(self, number: int, stage: Stage) -> None:
         recipe = self.recipe
@@ -178,7 +169,7 @@ class _Run:
         }
         if number % 2 or self.done == len(recipe.epochs()):
             row |= self.validate(stage.size)
-        self.keep(row)
+        self.checkpoint.keep(self.done, row)
 
     def step(self, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
         taught = stage.hint or stage.taught
@@ -220,23 +211,6 @@ class _Run:
             chosen = sources == source
             figures[str(source)] = grading_figures(probabilities[chosen], grades[chosen])
         return figures
-
-    def keep(self, row: dict[str, Any]) -> None:
-        state = {
-            "student": self.student.state_dict(),
-            "hint": self.hint.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "done": self.done,
-            "plan": self.recipe.stages,
-        }
-        torch.save(state, self.out / "checkpoint.part")
-        (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")
-        torch.save(half_precision(self.average.module), self.out / "model.pt")
-        with (self.out / "log.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        log.info("%s", json.dumps(row))
 
 
 class _Features:
@@ -312,11 +286,3 @@ def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
     moved = network.to(device)
     moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     return moved
-
-
-def half_precision(network: nn.Module) -> dict[str, torch.Tensor]:
-    """State of a network with its floating weights in float16."""
-    return {
-        name: value.half().cpu() if value.is_floating_point() else value.cpu()
-        for name, value in network.state_dict().items()
-    }

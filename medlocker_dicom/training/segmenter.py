@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,15 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise
-from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training.augment import recoloured
-from medlocker_dicom.training.classifier import channels_last, half_precision
+from medlocker_dicom.training.checkpoint import Checkpoint
+from medlocker_dicom.training.classifier import channels_last
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-log = logging.getLogger(__name__)
 LABELS = ("MA", "HE", "EX", "SE", "OD")
 DISC = 4
 #: About the share of a patch's px that carries a lesion label.
@@ -70,14 +67,14 @@ class SegmenterRecipe:
             root, self.diameter, self.healthy
         )
         run = _Run(self, [i for i in images if not i.validation], out)
-        run.resume()
+        run.done = run.checkpoint.resume(run.device)
         while run.done < self.steps:
             run.advance(min(self.keep_every, self.steps - run.done))
 
 
 class _Run:
     def __init__(self, recipe: SegmenterRecipe, images: list[Segmented], out: Path) -> None:
-        self.recipe, self.images, self.out, self.done = recipe, images, out, 0
+        self.recipe, self.images, self.done = recipe, images, 0
         self.device = torch.device(recipe.device)
         self.network = channels_last(recipe.network, self.device)
         expect_rare(self.network)
@@ -92,22 +89,16 @@ class _Run:
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
             use_buffers=True,
         )
-
-    def resume(self) -> None:
-        path = self.out / "checkpoint.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["plan"] != self.recipe.steps:
-            raise UsageError(
-                f"{path}: of a run of {state['plan']} steps",
-                "choose a new output_dir, or the same steps",
-            )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.done = state["done"]
+        self.checkpoint = Checkpoint(
+            out,
+            recipe.steps,
+            {
+                "network": self.network,
+                "average": self.average,
+                "optimiser": self.optimiser,
+                "schedule": self.schedule,
+            },
+        )
 
     def advance(self, steps: int) -> None:
         started, losses = time.monotonic(), []
@@ -116,12 +107,13 @@ class _Run:
             rng = np.random.default_rng((self.recipe.seed, self.done))
             losses.append(self.step(rng))
             self.done += 1
-        self.keep(
+        self.checkpoint.keep(
+            self.done,
             {
                 "step": self.done,
                 "loss": float(np.mean(losses)),
                 "seconds": round(time.monotonic() - started, 1),
-            }
+            },
         )
 
     def step(self, rng: np.random.Generator) -> float:
@@ -144,22 +136,6 @@ class _Run:
         self.schedule.step()
         self.average.update_parameters(self.network)
         return float(loss.detach())
-
-    def keep(self, row: dict[str, Any]) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "done": self.done,
-            "plan": self.recipe.steps,
-        }
-        torch.save(state, self.out / "checkpoint.part")
-        (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")
-        torch.save(half_precision(self.average.module), self.out / "model.pt")
-        with (self.out / "log.jsonl").open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
-        log.info("%s", json.dumps(row))
 
 
 def expect_rare(network: nn.Module) -> None:

@@ -9,10 +9,10 @@ from torch import nn
 from training_sets import TinyGrader, graded, rings, tiny_segmenter
 
 from medlocker_dicom.bundles.networks import LesionUNetPlusPlus
+from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.classifier import (
     feature_loss,
     grade_loss,
-    half_precision,
     predict,
     sampling_weights,
 )

@@ -19,7 +19,7 @@ from medlocker_dicom.bundles.models import Classifier
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.errors import BundleDigestError, BundleMissingError
 from medlocker_dicom.training import evaluate
-from medlocker_dicom.training.classifier import half_precision
+from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.evaluate import EvaluateGrader, EvaluateSegmenter
 from medlocker_dicom.training.measures import grading_figures
 from medlocker_dicom.training.photographs import load_segmented

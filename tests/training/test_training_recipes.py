@@ -23,6 +23,7 @@ from training_sets import (
 
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training import classifier, segmenter
+from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
 from medlocker_dicom.training.segmenter import SegmenterRecipe
 
@@ -181,7 +182,7 @@ def test_kept_weights_are_the_average_in_half_precision(
         if name.startswith("module.")
     }
     assert same(kept, averages)
-    assert not same(kept, classifier.half_precision(recipe.network))
+    assert not same(kept, half_precision(recipe.network))
     recipe.network.load_state_dict(kept)
 
 
