@@ -36,7 +36,7 @@ from medlocker_dicom.pipeline.lock import Locker, lock
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
 from medlocker_dicom.search import STRATEGIES
-from medlocker_dicom.training.photographs import Graded, list_graded
+from medlocker_dicom.training.photographs import EQUALISED, Graded, list_graded
 from medlocker_dicom.watermark.png import default_logo
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ MODES = (Mode.ANYWHERE, Mode.AVOID)
 SEED = 20240613
 #: Distinct candidates. `paper` would end by itself at about 520: of its 650, some come twice.
 BUDGET = 500
-NATURAL = ("idrid_grading", "srahim", "odir", "eyepacs_natural")
 
 
 def choose(data: Path, ensemble: Ensemble, count: int) -> list[Graded]:
     """Draw correctly graded held-out photographs, evenly over the grades."""
-    held = [i for i in list_graded(data) if i.validation and i.source in NATURAL]
+    held = [i for i in list_graded(data) if i.validation and i.source != EQUALISED]
     order = np.random.default_rng(SEED).permutation(len(held))
     waiting: dict[int, list[Graded]] = defaultdict(list)
     for item in (held[n] for n in order):

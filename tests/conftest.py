@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -129,3 +129,14 @@ def archive(
             "lock", source, desk / "locked", "--to", people[0], "--to", people[1], *more, *QUICK
         )
     return desk
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: tiny networks only wait for further ones."""
+    import torch  # noqa: PLC0415  most tests do without
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

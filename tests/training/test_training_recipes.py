@@ -1,13 +1,12 @@
 """Recipes on networks of some hundred weights: they learn, and pick up where they stopped."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from training_sets import (
     Shot,
@@ -27,17 +26,10 @@ from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
 from medlocker_dicom.training.segmenter import SegmenterRecipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Recipe = ClassifierRecipe | SegmenterRecipe
 Make = Callable[..., Recipe]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for further threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

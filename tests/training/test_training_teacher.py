@@ -1,6 +1,6 @@
 """The teacher: feature maps, its grades, and how a recipe learns from both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training import classifier, teacher
 from medlocker_dicom.training.classifier import ClassifierRecipe
 from medlocker_dicom.training.teacher import Backbone, Probe, fit_probe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIDE = 32
 Images = NDArray[np.uint8]
@@ -38,15 +40,6 @@ def tinted(grade: int, seed: int, side: int = 40) -> Images:
     """Return a disc whose brightness tells its grade."""
     picture = rings(0, seed, side)
     return np.asarray(picture * (0.2 + 0.18 * grade), np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small only wait for further threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
