@@ -11,6 +11,7 @@
     │   ├── PixelLayoutError            rows, columns, bits or photometric         C000
     │   ├── TransferSyntaxError         no decoder for its transfer syntax         C000
     │   ├── NotFundusError              not a fundus photograph                    A900
+    │   ├── PictureError                not an image file that can be read         C000
     │   ├── UIDError                    a UID that is no UID                       C000
     │   └── DuplicateInstanceError      one SOP Instance UID, two contents         C000
     ├── PlacementError              the logo cannot be placed                  exit 5
@@ -99,6 +100,10 @@ class NotFundusError(SourceError):
     """The instance is not a fundus photograph."""
 
     status = 0xA900
+
+
+class PictureError(SourceError):
+    """An image file that is none, is damaged, or has too many px."""
 
 
 class UIDError(SourceError):

@@ -28,6 +28,17 @@ SEGMENTER: dict[str, Any] = {
     "channels": [4, 8],
     "strides": [2],
 }
+OWN_CODE = '''"""A network of the hospital's own."""
+
+from monai.networks.nets.classifier import Classifier
+
+GAIN = 2
+
+
+class Grader(Classifier):
+    def forward(self, inputs):
+        return GAIN * super().forward(inputs)
+'''
 GRADES = ["0", "1", "2", "3", "4"]
 LESIONS = ["MA", "HE", "EX", "SE", "OD"]
 
@@ -91,3 +102,19 @@ def write_segmenter(path: Path, everywhere: float) -> Path:
         last.bias.fill_(everywhere)
     target = "monai.networks.nets.UNet"
     return write_bundle(path, "lesion-segmenter", LESIONS, 128, (target, SEGMENTER, network))
+
+
+def write_own_code(path: Path, seed: int = 3) -> Path:
+    """Write the grader as a hospital would whose network no library has.
+
+    Its class stands in ``scripts/net.py`` beside it, and doubles the logits; its arguments are
+    a reference and an expression, as in many bundles of MONAI.
+    """
+    write_classifier(path, seed)
+    (path / "scripts").mkdir()
+    (path / "scripts" / "net.py").write_text(OWN_CODE)
+    definition = {"_target_": "scripts.net.Grader", **CLASSIFIER}
+    definition |= {"classes": "@grades", "strides": "$[2 * 2, 4]"}
+    inference = {"grades": 5, "network_def": definition}
+    (path / "configs" / "inference.json").write_text(json.dumps(inference))
+    return path

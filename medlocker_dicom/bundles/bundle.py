@@ -22,10 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from medlocker_dicom.errors import BundleDigestError, BundleFormatError, BundleMissingError
+from medlocker_dicom.bundles.trusted import code_digest, evaluated_network
+from medlocker_dicom.errors import (
+    BundleDigestError,
+    BundleFormatError,
+    BundleMissingError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 Kind = Literal["dr-classifier", "lesion-segmenter"]
 KINDS: tuple[Kind, ...] = ("dr-classifier", "lesion-segmenter")
@@ -34,7 +40,9 @@ OWN_NETWORKS = "medlocker_dicom.bundles.networks"
 ALLOWED_NETWORKS = (f"{OWN_NETWORKS}.", "monai.networks.nets.")
 MAX_CONFIG_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 2 << 30
+COLDEST, HOTTEST = 0.01, 100  # temperatures beyond make every answer one grade, or all alike
 MAX_DEPTH = 32  # of lists and objects in each other; recursion over a configuration ends there
+TRUST = "a bundle whose code you have read may run it by --trust-bundle NAME"
 #: Folder of the bundles that come with the source tree.
 SHIPPED = Path(__file__).resolve().parents[2] / "monai_bundles"
 
@@ -61,6 +69,11 @@ class Bundle:
         ``_target_`` and its literal arguments.
     metadata
         The whole of ``metadata.json``.
+    temperature
+        What a classifier's logits are divided by before the softmax, for calibrated
+        probabilities (Guo et al. 2017); 1 where the metadata names none.
+    trusted
+        Whoever runs the program said in words that this bundle may run code.
     """
 
     path: Path
@@ -71,6 +84,8 @@ class Bundle:
     weights_sha256: str
     network: dict[str, Any]
     metadata: dict[str, Any]
+    temperature: float = 1.0
+    trusted: bool = False
 
     @property
     def weights_file(self) -> Path:
@@ -96,8 +111,15 @@ def bundle_folders(extra: Path | None = None) -> list[Path]:
     return [*named, SHIPPED]
 
 
-def list_bundles(folders: list[Path]) -> list[Bundle]:
+def list_bundles(folders: list[Path], trusted: Collection[str] = ()) -> list[Bundle]:
     """Read every bundle in the folders, by name; an earlier folder wins.
+
+    Parameters
+    ----------
+    folders
+        First to last.
+    trusted
+        Names of bundles that may run code.
 
     Raises
     ------
@@ -108,11 +130,20 @@ def list_bundles(folders: list[Path]) -> list[Bundle]:
     for folder in folders:
         for config in sorted(folder.glob("*/configs/metadata.json")):
             found.setdefault(config.parents[1].name, config.parents[1])
-    return [read_bundle(path) for _, path in sorted(found.items())]
+    return [_read(path, trusted) for _, path in sorted(found.items())]
 
 
-def find_bundle(name: str, folders: list[Path]) -> Bundle:
+def find_bundle(name: str, folders: list[Path], trusted: Collection[str] = ()) -> Bundle:
     """Find a bundle by folder name, by architecture (``resnet18``) or by path.
+
+    Parameters
+    ----------
+    name
+        A path holds a separator.
+    folders
+        First to last; the first that has it wins.
+    trusted
+        Names of bundles that may run code.
 
     Raises
     ------
@@ -122,11 +153,11 @@ def find_bundle(name: str, folders: list[Path]) -> Bundle:
         It is damaged.
     """
     if os.sep in name:
-        return read_bundle(Path(name))
+        return _read(Path(name), trusted)
     for folder in folders:
         for candidate in (name, f"dr_classifier_{name}"):
             if (folder / candidate / "configs" / "metadata.json").is_file():
-                return read_bundle(folder / candidate)
+                return _read(folder / candidate, trusted)
     known = ", ".join(
         sorted(p.parents[1].name for f in folders for p in f.glob("*/configs/metadata.json"))
     )
@@ -135,8 +166,37 @@ def find_bundle(name: str, folders: list[Path]) -> Bundle:
     )
 
 
-def read_bundle(path: Path) -> Bundle:
+def check_trust(trusted: Collection[str], bundles: Collection[Bundle]) -> None:
+    """Refuse trust in a name that none of the bundles in use has.
+
+    Raises
+    ------
+    UsageError
+        Its hint lists the names in use.
+    """
+    names = {bundle.name for bundle in bundles}
+    for name in trusted:
+        if name not in names:
+            raise UsageError(
+                f"--trust-bundle {name}: no bundle of this name is in use",
+                f"in use: {', '.join(sorted(names))}",
+            )
+
+
+def _read(path: Path, trusted: Collection[str]) -> Bundle:
+    return read_bundle(path, trusted=path.absolute().name in trusted)
+
+
+def read_bundle(path: Path, *, trusted: bool = False) -> Bundle:
     """Read and check a bundle's configuration and the digest of its weights.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    trusted
+        Let its configuration name any class, and hold expressions that are evaluated when the
+        network is built. The weights are tensors alone even so, and must have their digest.
 
     Raises
     ------
@@ -156,7 +216,7 @@ def read_bundle(path: Path) -> Bundle:
             "see monai_bundles/README.md for what it must hold",
         )
     kind, labels, size = ours.get("kind"), ours.get("labels"), ours.get("input_size")
-    digest = ours.get("weights_sha256")
+    digest, temperature = ours.get("weights_sha256"), ours.get("temperature", 1)
     if kind not in KINDS:
         raise BundleFormatError(f"{path}: kind {kind!r} is not one of {', '.join(KINDS)}")
     if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
@@ -165,6 +225,11 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleFormatError(f"{path}: a label is named twice")
     if not isinstance(size, int) or not 32 <= size <= 4096:
         raise BundleFormatError(f"{path}: input_size {size!r} is not between 32 and 4096 px")
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not COLDEST <= temperature <= HOTTEST:
+        raise BundleFormatError(
+            f"{path}: temperature {temperature!r} is not between {COLDEST} and {HOTTEST}"
+        )
     if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
         raise BundleFormatError(f"{path}: weights_sha256 is not 64 hexadecimal digits")
     bundle = Bundle(
@@ -174,8 +239,10 @@ def read_bundle(path: Path) -> Bundle:
         tuple(labels),
         size,
         digest,
-        _network(path, inference),
+        _trusted_network(path, inference) if trusted else _network(path, inference),
         metadata,
+        float(temperature),
+        trusted=trusted,
     )
     _check_weights(bundle)
     return bundle
@@ -191,7 +258,8 @@ def build_network(bundle: Bundle) -> nn.Module:
     """
     arguments = {key: value for key, value in bundle.network.items() if key != "_target_"}
     try:
-        network = _builder(bundle)(**arguments)
+        trusted = bundle.trusted
+        network = evaluated_network(bundle.path) if trusted else _builder(bundle)(**arguments)
         state = _read_weights(bundle)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
@@ -226,7 +294,8 @@ def _builder(bundle: Bundle) -> Callable[..., nn.Module]:
     target = str(bundle.network["_target_"])
     module, _, attribute = target.rpartition(".")
     found: Any = getattr(importlib.import_module(module), attribute)
-    ours = inspect.isfunction(found) and found.__module__ == OWN_NETWORKS
+    ours = inspect.isfunction(found) and not attribute.startswith("_")
+    ours = ours and found.__module__ == OWN_NETWORKS
     networks = inspect.isclass(found) and issubclass(found, nn.Module)
     if not (ours or networks) or not f"{found.__module__}.".startswith(ALLOWED_NETWORKS):
         raise BundleFormatError(f"{bundle.path}: {target} is no network")
@@ -273,16 +342,24 @@ def _network(path: Path, inference: dict[str, Any]) -> dict[str, Any]:
     if not target.startswith(ALLOWED_NETWORKS):
         raise BundleFormatError(
             f"{path}: network {target} is not allowed",
-            f"it must lie under {' or '.join(ALLOWED_NETWORKS)}",
+            f"it must lie under {' or '.join(ALLOWED_NETWORKS)}; {TRUST}",
         )
     if any(_has_expression(value) for key, value in network.items() if key != "_target_") or any(
         key.startswith("_") and key != "_target_" for key in network
     ):
         raise BundleFormatError(
             f"{path}: network_def holds a $, @ or % expression or a nested component",
-            "use literals",
+            f"use literals; {TRUST}",
         )
     return network
+
+
+def _trusted_network(path: Path, inference: dict[str, Any]) -> dict[str, Any]:
+    """Take the words as they are, and the digest of all code that they may reach."""
+    network = inference.get("network_def")
+    if not isinstance(network, dict):
+        raise BundleFormatError(f"{path}: inference.json has no network_def")
+    return network | {"code_sha256": code_digest(path)}
 
 
 def _has_expression(value: Any) -> bool:

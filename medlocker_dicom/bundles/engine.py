@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import warnings
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,10 +17,12 @@ import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import Bundle, build_network
-from medlocker_dicom.errors import BundleFormatError
+from medlocker_dicom.errors import BundleFormatError, MedLockerError
 from medlocker_dicom.files import output_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import nn
 
@@ -59,20 +62,23 @@ class OnnxEngine:
     """
 
     def __init__(self, bundle: Bundle, cache: Path | None = None, threads: int = 0) -> None:
+        self._bundle = bundle
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # an error is raised, and need not be printed as well
         path = exported(bundle, cache or default_cache())
         try:
             self._session = _session(path, options)
         except Exception:  # noqa: BLE001  the runtime has no common base; the cache is damaged
             path.unlink(missing_ok=True)
-            self._session = _session(exported(bundle, path.parent), options)
+            with _running(bundle, "ONNX Runtime"):
+                self._session = _session(exported(bundle, path.parent), options)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network row by row."""
-        rows = [self._session.run(None, {"image": row[None]})[0] for row in inputs]
-        return np.concatenate([np.asarray(row, np.float32) for row in rows])
+        with _running(self._bundle, _size(inputs)):
+            rows = [self._session.run(None, {"image": row[None]})[0] for row in inputs]
+            return np.concatenate([np.asarray(row, np.float32) for row in rows])
 
 
 def _session(path: Path, options: Any) -> Any:
@@ -80,16 +86,44 @@ def _session(path: Path, options: Any) -> Any:
 
 
 class TorchEngine:
-    """The bundle's own network in torch: the reference for every other engine."""
+    """The bundle's own network in torch: the reference for every other engine.
+
+    On a CUDA device where there is one, a whole batch at a time; else on the CPU, row by row.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._network = build_network(bundle)
+        self._bundle = bundle
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = build_network(bundle).to(self._device)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network row by row."""
-        with torch.no_grad():
-            rows = [self._network(torch.from_numpy(row[None])).numpy() for row in inputs]
-        return np.concatenate(rows)
+        """Run the network."""
+        together = self._device.type == "cuda"
+        batches = [inputs] if together else [row[None] for row in inputs]
+        with torch.no_grad(), _running(self._bundle, _size(inputs)):
+            rows = [self._network(torch.from_numpy(b).to(self._device)).cpu() for b in batches]
+            answer: NDArray[np.float32] = torch.cat(rows).numpy()
+        return answer
+
+
+@contextmanager
+def _running(bundle: Bundle, where: str) -> Iterator[None]:
+    """Say whose network it is that does not run, and on what."""
+    try:
+        yield
+    except (MedLockerError, OSError):
+        raise
+    except Exception as error:  # neither foreign networks nor the runtime have a common base
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BundleFormatError(
+            f"{bundle.path}: the network does not run on {where}: {reason}",
+            "check network_def and input_size",
+        ) from error
+
+
+def _size(inputs: NDArray[np.float32]) -> str:
+    height, width = inputs.shape[2:]
+    return f"{height} x {width} px"
 
 
 def default_cache() -> Path:
@@ -140,25 +174,16 @@ def _stamp(bundle: Bundle) -> str:
 
 def _export(network: nn.Module, bundle: Bundle, path: Path) -> None:
     side = bundle.input_size if bundle.kind == "dr-classifier" else 64
-    try:
-        with warnings.catch_warnings():
-            # The exporter that replaces this one needs a further package. What it warns of,
-            # sizes taken as constant, holds: MONAI's padding is for odd sizes, ours are even.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network,
-                (torch.zeros(1, 3, side, side),),
-                str(path),
-                dynamo=False,
-                input_names=["image"],
-                output_names=["pred"],
-                dynamic_axes={"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n"}},
-            )
-    except OSError:
-        raise
-    except Exception as error:  # a foreign network may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BundleFormatError(
-            f"{bundle.path}: the network does not run on {side} x {side} px: {reason}",
-            "check network_def and input_size",
-        ) from error
+    with _running(bundle, f"{side} x {side} px"), warnings.catch_warnings():
+        # The exporter that replaces this one needs a further package. What it warns of,
+        # sizes taken as constant, holds: MONAI's padding is for odd sizes, ours are even.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, side, side),),
+            str(path),
+            dynamo=False,
+            input_names=["image"],
+            output_names=["pred"],
+            dynamic_axes={"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n"}},
+        )

@@ -57,7 +57,7 @@ class Classifier:
         Returns
         -------
         ndarray
-            float64 (B, classes), rows sum to one.
+            float64 (B, classes), rows sum to one; calibrated by the bundle's temperature.
 
         Raises
         ------
@@ -70,6 +70,7 @@ class Classifier:
         )
         logits = self._engine(normalise(fitting)).astype(np.float64)
         _check_outputs(self.bundle, logits, 2)
+        logits /= self.bundle.temperature
         powers = np.exp(logits - logits.max(1, keepdims=True))
         result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
         return result
@@ -133,6 +134,11 @@ class Segmenter:
         Runs its network.
     threshold
         Probability from which a px counts as lesion.
+
+    Attributes
+    ----------
+    lesion_labels
+        Numbers of the labels that are lesions: all but the optic disc.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, threshold: float = 0.5) -> None:
@@ -141,7 +147,7 @@ class Segmenter:
         self.bundle = bundle
         self.threshold = threshold
         self._engine = engine
-        self._lesions = [n for n, label in enumerate(bundle.labels) if label != DISC]
+        self.lesion_labels = [n for n, label in enumerate(bundle.labels) if label != DISC]
 
     def lesions(self, rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Mark the lesions of a photograph (WSM step 1).
@@ -156,7 +162,7 @@ class Segmenter:
         ndarray
             bool (H, W): any lesion; the optic disc is none.
         """
-        return np.asarray(self.labels_of(rgb)[self._lesions].any(0), np.bool_)
+        return np.asarray(self.labels_of(rgb)[self.lesion_labels].any(0), np.bool_)
 
     def labels_of(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Mark every label of a photograph uint8 (H, W, 3); uint8 (labels, H, W), 0 or 1."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
+from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
-    from torch import nn
-
+#: Outputs of a grader: ICDR 0 none, 1 mild, 2 moderate, 3 severe, 4 proliferative.
+GRADES = 5
 #: Brings local contrast to about the spread of the normalised colours.
 CONTRAST_GAIN = 4.0
+#: px a side that the segmenter takes as one place of many channels.
+BLOCK = 2
 
 # The library handle must stay alive as long as the operators are wanted.
 _operators: torch.library.Library | None = None
@@ -49,8 +54,8 @@ def torchvision_models() -> ModuleType:
     return importlib.import_module("torchvision.models")
 
 
-def resnet18(num_classes: int = 5) -> nn.Module:
-    """Build ResNet18 (He et al. 2016), randomly initialised.
+def resnet18(num_classes: int = GRADES) -> nn.Module:
+    """Build ResNet18 (He et al. 2016), randomly initialised like every network here.
 
     Parameters
     ----------
@@ -62,28 +67,100 @@ def resnet18(num_classes: int = 5) -> nn.Module:
     nn.Module
         float32 (B, 3, H, W) normalised RGB -> float32 (B, num_classes) logits.
     """
-    network: nn.Module = torchvision_models().resnet18(weights=None, num_classes=num_classes)
+    return _torchvision("resnet18", num_classes)
+
+
+def resnet50(num_classes: int = GRADES) -> nn.Module:
+    """Build ResNet50 (He et al. 2016); inputs and outputs as those of ``resnet18``."""
+    return _torchvision("resnet50", num_classes)
+
+
+def densenet121(num_classes: int = GRADES) -> nn.Module:
+    """Build DenseNet121 (Huang et al. 2017); inputs and outputs as those of ``resnet18``."""
+    return _torchvision("densenet121", num_classes)
+
+
+def mobilenetv3(num_classes: int = GRADES) -> nn.Module:
+    """Build MobileNetV3-Large (Howard et al. 2019); inputs and outputs as those of ``resnet18``."""
+    return _torchvision("mobilenet_v3_large", num_classes)
+
+
+def inceptionv3(num_classes: int = GRADES) -> nn.Module:
+    """Build InceptionV3 (Szegedy et al. 2016) without its auxiliary head.
+
+    Inputs and outputs as those of ``resnet18``; H and W at least 75 px.
+    """
+    return _torchvision("inception_v3", num_classes, aux_logits=False, init_weights=False)
+
+
+def vgg16(num_classes: int = GRADES) -> nn.Module:
+    """Build VGG16 (Simonyan and Zisserman 2015) with a small head.
+
+    The mean over all places takes the place of the two layers of 4096, which hold nine tenths
+    of the weights (Lin et al. 2014). The convolutions carry batch normalisation, torchvision's
+    ``vgg16_bn``, without which the network hardly trains from random weights; in inference it
+    is a scale and a shift that fold into the convolutions. Inputs and outputs as those of
+    ``resnet18``.
+    """
+    vgg = torchvision_models().vgg
+    head: dict[str, nn.Module] = {
+        "features": vgg.make_layers(vgg.cfgs["D"], batch_norm=True),
+        "pool": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "dropout": nn.Dropout(0.2),
+        "classifier": nn.Linear(512, num_classes),
+    }
+    return nn.Sequential(OrderedDict(head))
+
+
+def vit(num_classes: int = GRADES) -> nn.Module:
+    """Build a vision transformer of the tiny size (Dosovitskiy et al. 2021; Touvron et al. 2021).
+
+    Patches of 16 px, 12 layers, 3 heads, 192 channels. Inputs and outputs as those of
+    ``resnet18``; H and W are 224 px.
+    """
+    network: nn.Module = torchvision_models().VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        num_layers=12,
+        num_heads=3,
+        hidden_dim=192,
+        mlp_dim=768,
+        num_classes=num_classes,
+    )
+    return network
+
+
+def _torchvision(name: str, num_classes: int, **arguments: Any) -> nn.Module:
+    build = getattr(torchvision_models(), name)
+    network: nn.Module = build(weights=None, num_classes=num_classes, **arguments)
     return network
 
 
 class LesionUNetPlusPlus(BasicUNetPlusPlus):
-    """UNet++ (Zhou et al. 2018) as MONAI builds it, which also sees the local contrast.
+    """UNet++ (Zhou et al. 2018) as MONAI builds it, on blocks of 2 x 2 px with local contrast.
 
     Lesions differ from the retina around them far more than from the retina at large, so
     each px comes with its difference to the mean of its neighbourhood (after Graham 2015).
+    The px of a block become channels and come apart again at the end (Shi et al. 2016):
+    nothing is lost, and the network sees twice as far for the same cost.
 
     Parameters
     ----------
     labels
         Output channels: MA, HE, EX, SE and the optic disc.
+    features
+        Channels of the five levels, and of the last one before the output.
     """
 
-    def __init__(self, labels: int = 5) -> None:
+    def __init__(
+        self, labels: int = 5, features: Sequence[int] = (32, 32, 64, 96, 128, 32)
+    ) -> None:
         super().__init__(
             spatial_dims=2,
-            in_channels=6,
-            out_channels=labels,
-            features=(16, 16, 32, 64, 128, 16),
+            in_channels=6 * BLOCK**2,
+            out_channels=labels * BLOCK**2,
+            features=tuple(features),
             norm=("batch", {}),
             act=("relu", {"inplace": True}),
         )
@@ -91,11 +168,11 @@ class LesionUNetPlusPlus(BasicUNetPlusPlus):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map float32 (B, 3, H, W) normalised RGB to logits (B, labels, H, W).
 
-        H and W are multiples of 16 px.
+        H and W are multiples of 32 px.
         """
         seen = torch.cat([x, CONTRAST_GAIN * (x - neighbourhood(x))], dim=1)
-        logits: torch.Tensor = super().forward(seen)[0]
-        return logits
+        logits = super().forward(functional.pixel_unshuffle(seen, BLOCK))[0]
+        return functional.pixel_shuffle(logits, BLOCK)
 
 
 def neighbourhood(x: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,9 @@ import numpy as np
 from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.models import Classifier, Segmenter
-from medlocker_dicom.bundles.picture import read_rgb
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+from medlocker_dicom.bundles.picture import list_images, read_rgb
+from medlocker_dicom.dicom.reading import naming
+from medlocker_dicom.evaluation.models import grade
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,11 @@ class GradeImages:
         """Grade every image."""
         bundle = read_bundle(Path(self.bundle_root).resolve())
         classifier = Classifier(bundle, TorchEngine(bundle))
+        paths = list_images(Path(self.images))
+        rows = grade(classifier, paths).astype(np.float64).round(5).tolist()
         grades = {
-            path.name: dict(
-                zip(
-                    bundle.labels,
-                    classifier.photograph(read_rgb(path)).round(5).tolist(),
-                    strict=True,
-                )
-            )
-            for path in list_images(Path(self.images))
+            path.name: dict(zip(bundle.labels, row, strict=True))
+            for path, row in zip(paths, rows, strict=True)
         }
         out = Path(self.output_dir)
         out.mkdir(parents=True, exist_ok=True)
@@ -82,25 +78,9 @@ class SegmentImages:
         out.mkdir(parents=True, exist_ok=True)
         paths = list_images(Path(self.images))
         for path in paths:
-            marked = segmenter.labels_of(read_rgb(path))
+            rgb = read_rgb(path)
+            with naming(path):
+                marked = segmenter.labels_of(rgb)
             bits = (marked << np.arange(len(marked), dtype=np.uint8)[:, None, None]).sum(0)
             cv2.imwrite(str(out / f"{path.stem}.png"), bits.astype(np.uint8))
         sys.stdout.write(f"{len(paths)} segmented: {out}\n")
-
-
-def list_images(path: Path) -> list[Path]:
-    """List an image file, or the image files of a folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        There are none.
-    """
-    found = (
-        [path]
-        if path.is_file()
-        else sorted(p for p in path.glob("*") if p.suffix.lower() in SUFFIXES)
-    )
-    if not found:
-        raise FileNotFoundError(f"{path}: no images; give them by --images PATH")
-    return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medlocker_dicom.cli.bundles import TrustBundle
 from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
@@ -66,6 +67,7 @@ def lock(  # noqa: PLR0913  one parameter an option
     bundles: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of MONAI bundles to look in first.")
     ] = None,
+    trust_bundle: TrustBundle = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="True grades: columns file (or uid), grade.")
     ] = None,
@@ -86,10 +88,8 @@ def lock(  # noqa: PLR0913  one parameter an option
     recipients = _recipients([*to, *([custodian] if custodian else [])])
     signer = read_private(issuer, passphrase_file) if issuer else _own_issuer()
     chosen = _logo(logo)
-    from medlocker_dicom.folder.lock import (  # noqa: PLC0415  the engine, wanted by this command alone
-        LockRun,
-        read_labels,
-    )
+    from medlocker_dicom.folder.labels import read_labels  # noqa: PLC0415  the engine's own
+    from medlocker_dicom.folder.lock import LockRun  # noqa: PLC0415  the engine, for this command
     from medlocker_dicom.pipeline.lock import Locker  # noqa: PLC0415  the same
     from medlocker_dicom.pipeline.models import load_models  # noqa: PLC0415  the same
     from medlocker_dicom.pipeline.policy import make_policy  # noqa: PLC0415  the same
@@ -97,7 +97,9 @@ def lock(  # noqa: PLR0913  one parameter an option
     policy = make_policy(
         mode=mode, strategy=strategy, budget=budget, margin=margin, sl=sl, seed=seed, codec=codec
     )
-    ensemble, segmenter = load_models([m for m in models.split(",") if m], bundles)
+    ensemble, segmenter = load_models(
+        [m for m in models.split(",") if m], bundles, trust_bundle or ()
+    )
     truth = read_labels(labels, len(ensemble.labels)) if labels else {}
     locker = Locker(policy, ensemble, segmenter.lesions, chosen, signer, tuple(recipients.values()))
     run = LockRun(source, destination, locker, tuple(recipients), segmenter.bundle, truth)

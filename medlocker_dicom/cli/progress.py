@@ -14,12 +14,13 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    track,
 )
 
 from medlocker_dicom.cli.guard import plain, say_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from medlocker_dicom.errors import MedLockerError
@@ -108,3 +109,9 @@ def shown(items: Iterable[T], verb: str, note: Callable[[T], str] = lambda _: ""
                 rate=f"{60 * speed:.1f}/min" if speed else "",
             )
             yield item
+
+
+def counted(paths: Sequence[Path], verb: str) -> Iterator[Path]:
+    """Pass paths on while a bar on the terminal shows how far they are."""
+    console = Console(stderr=True)
+    yield from track(paths, verb, console=console, disable=not console.is_terminal)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +21,6 @@ from medlocker_dicom.errors import (
     DuplicateInstanceError,
     MedLockerError,
     OutputError,
-    UsageError,
 )
 from medlocker_dicom.files import sha256_of, write_file, write_private
 from medlocker_dicom.folder.contain import contained
@@ -269,35 +266,3 @@ def _policy(locker: Locker) -> dict[str, Any]:
         "seed": policy.seed,
         "codec": policy.codec,
     }
-
-
-def read_labels(path: Path, classes: int) -> dict[str, int]:
-    """Read true grades: CSV with a header, the columns ``file`` (or ``uid``) and ``grade``.
-
-    Raises
-    ------
-    UsageError
-        The file is unreadable, lacks a column, holds a grade out of range, or two for one.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream)
-            rows, columns = list(table), set(table.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not readable as CSV") from error
-    if "grade" not in columns or not columns & {"file", "uid"}:
-        raise UsageError(
-            f"{path}: has no columns file (or uid) and grade", "its first line names the columns"
-        )
-    labels: dict[str, int] = {}
-    for number, row in enumerate(rows, 2):
-        key = row.get("file") or row.get("uid")
-        grade = row.get("grade") or ""
-        if not key or not re.fullmatch("[0-9]{1,3}", grade) or int(grade) >= classes:
-            raise UsageError(
-                f"{path}, line {number}: needs file (or uid) and a grade from 0 to {classes - 1}",
-                "the first line names the columns, such as file,grade",
-            )
-        if labels.setdefault(key, int(grade)) != int(grade):
-            raise UsageError(f"{path}, line {number}: {key} has grade {labels[key]} further up")
-    return labels

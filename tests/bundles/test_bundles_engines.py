@@ -65,13 +65,13 @@ def test_onnx_answers_as_torch_on_noise(
 def test_onnx_answers_as_torch_at_other_sizes(
     networks: dict[str, Bundle], export_cache: Path
 ) -> None:
-    """The segmenter's export takes any multiple of 16 px, not the size it was traced at alone."""
+    """The segmenter's export takes any multiple of 32 px, not the size it was traced at alone."""
     rng = np.random.default_rng(8)
     engine, reference = (
         OnnxEngine(networks["marker"], export_cache, 1),
         TorchEngine(networks["marker"]),
     )
-    for height, width in ((16, 16), (96, 128), (208, 48)):
+    for height, width in ((32, 32), (96, 128), (224, 64)):
         noise = normalise(rng.integers(0, 256, (1, height, width, 3), dtype=np.uint8))
         answer = engine(noise)
         assert answer.shape == (1, 5, height, width)
@@ -92,14 +92,15 @@ def test_onnx_answers_as_torch_on_photographs(
         assert np.abs(answer - reference).max() <= CLOSE, name
 
 
-@pytest.mark.parametrize("name", ["dr_classifier_resnet18", "lesion_segmenter"])
+@pytest.mark.parametrize("name", sorted(p.parents[1].name for p in SHIPPED.glob("*/models/*.pt")))
 def test_the_shipped_weights_answer_alike(name: str, export_cache: Path, shared_data: Path) -> None:
     """The trained networks differ by at most 1e-3 between engines on a real retina."""
     bundle = read_bundle(SHIPPED / name)
     eye = read_rgb(shared_data / "idrid_lesions" / "images" / "IDRiD_05.jpg")
-    crop = crop_to_retina(eye, 224)[None]
-    answer = OnnxEngine(bundle, export_cache, 1)(normalise(crop))
-    assert np.abs(answer - TorchEngine(bundle)(normalise(crop))).max() <= CLOSE
+    side = bundle.input_size if bundle.kind == "dr-classifier" else 224
+    crop = normalise(crop_to_retina(eye, side)[None])
+    answer, reference = OnnxEngine(bundle, export_cache, 1)(crop), TorchEngine(bundle)(crop)
+    assert np.abs(answer - reference).max() <= CLOSE * max(1, np.abs(reference).max())
 
 
 def test_a_row_does_not_depend_on_its_neighbours(

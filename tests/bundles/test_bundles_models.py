@@ -1,5 +1,6 @@
 """Classifier, ensemble (eq. 8) and segmenter, on engines whose answers are known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ def test_probabilities_are_the_softmax() -> None:
     ).probabilities(one)
     np.testing.assert_allclose(huge.sum(1), 1)
     assert np.array_equal(huge.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 3.0, 100.0])
+def test_the_temperature_calibrates(temperature: float) -> None:
+    """Logits are divided by it before the softmax: other probabilities, the same grades."""
+    images = crops(20)
+    plain = grader(1).probabilities(images)
+    tempered = replace(bundle("dr-classifier", GRADES, 64), temperature=temperature)
+    warm = Classifier(tempered, linear(1)).probabilities(images)
+    powers = plain ** (1 / temperature)
+    np.testing.assert_allclose(warm, powers / powers.sum(1, keepdims=True), rtol=1e-5)
+    assert np.array_equal(warm.argmax(1), plain.argmax(1))
+    spread = (warm.max(1) - warm.min(1)) - (plain.max(1) - plain.min(1))
+    assert (spread < 0).all() if temperature > 1 else (spread > 0).all()
 
 
 def test_crops_of_another_size_are_resampled() -> None:

@@ -14,10 +14,11 @@ import jsonschema  # type: ignore[import-untyped]  # ships no types
 import numpy as np
 import pytest
 
-from medlocker_dicom.bundles.bundle import KINDS, SHIPPED
+from medlocker_dicom.bundles.bundle import COLDEST, HOTTEST, KINDS, SHIPPED, read_bundle
 from medlocker_dicom.phantom import phantom
 
-BUNDLES = ("dr_classifier_resnet18", "lesion_segmenter")
+BUNDLES = sorted(path.parents[1].name for path in SHIPPED.glob("*/configs/metadata.json"))
+GRADER = "dr_classifier_resnet18"
 FIELDS = (
     "schema",
     "version",
@@ -48,6 +49,11 @@ def monai(folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def kind_of(name: str) -> str:
+    """Return what a shipped bundle is for."""
+    return str(metadata_of(name)["medlocker"]["kind"])
 
 
 def metadata_of(name: str) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def test_run(name: str, tmp_path: Path) -> None:
     cv2.imwrite(str(images / "eye.png"), eye[..., ::-1])
     config = ("--config_file", "configs/inference.json")
     monai(SHIPPED / name, "run", *config, "--images", str(images), "--output_dir", str(out))
-    if name == "lesion_segmenter":
+    if kind_of(name) == "lesion-segmenter":
         marked = cv2.imread(str(out / "eye.png"), cv2.IMREAD_UNCHANGED)
         assert marked is not None
         assert marked.shape == (500, 500)
@@ -118,6 +124,12 @@ def test_run(name: str, tmp_path: Path) -> None:
     assert sum(grades["eye.png"].values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_both_kinds_are_shipped() -> None:
+    """Every folder with metadata is found, the two that the program needs by default among them."""
+    assert {GRADER, "lesion_segmenter"} <= set(BUNDLES)
+    assert {kind_of(name) for name in BUNDLES} == set(KINDS)
+
+
 def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     """Our schema is valid itself, and knows the kinds that the program knows."""
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -125,10 +137,20 @@ def test_the_schema_is_one(schema: dict[str, Any]) -> None:
     assert sorted(schema["required"]) == sorted(FIELDS)
 
 
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_program_reads_what_the_schema_allows(schema: dict[str, Any], name: str) -> None:
+    """Shipped metadata is valid, and so is its temperature at either end of the program's range."""
+    metadata = metadata_of(name)
+    for temperature in (metadata["medlocker"].get("temperature", 1), COLDEST, HOTTEST):
+        metadata["medlocker"]["temperature"] = temperature
+        jsonschema.validate(metadata, schema)
+    assert read_bundle(SHIPPED / name).kind == kind_of(name)
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_field_is_required(schema: dict[str, Any], field: str) -> None:
     """Metadata without one of MONAI's fields, or ours, is invalid."""
-    metadata = metadata_of(BUNDLES[0])
+    metadata = metadata_of(GRADER)
     jsonschema.validate(metadata, schema)
     del metadata[field]
     with pytest.raises(jsonschema.ValidationError, match=f"'{field}' is a required property"):
@@ -143,6 +165,11 @@ def test_each_field_is_required(schema: dict[str, Any], field: str) -> None:
         ("medlocker labels", ["0"]),
         ("medlocker labels", ["0", "0"]),
         ("medlocker input_size", 31),
+        ("medlocker temperature", 0.009),
+        ("medlocker temperature", 101),
+        ("medlocker temperature", "1"),
+        ("medlocker temperature", True),
+        ("medlocker temperature", None),
         ("medlocker input_size", 224.5),
         ("medlocker weights_sha256", "0" * 63 + "A"),
         ("medlocker surprise", 1),
@@ -157,7 +184,7 @@ def test_each_field_is_required(schema: dict[str, Any], field: str) -> None:
 )
 def test_the_schema_refuses(schema: dict[str, Any], path: str, value: object) -> None:
     """A field out of its range is invalid."""
-    metadata = deepcopy(metadata_of(BUNDLES[0]))
+    metadata = deepcopy(metadata_of(GRADER))
     *parents, last = path.split()
     place = metadata
     for parent in parents:
@@ -169,11 +196,11 @@ def test_the_schema_refuses(schema: dict[str, Any], path: str, value: object) ->
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_each_bundle_says_what_it_is_made_of(name: str) -> None:
-    """Both have a description, a licence and the terms of their data, and no figures in prose."""
+    """Each has a description, a licence and the terms of their data, and no figures in prose."""
     folder = SHIPPED / name
     terms = (folder / "docs" / "data_license.txt").read_text()
     sources = ["IDRiD", "CC BY 4.0", "Porwal"]
-    if name == BUNDLES[0]:
+    if kind_of(name) == "dr-classifier":
         sources += ["SRahim", "ODIR-5K", "EyePACS", "EfficientNet-Lite0", "Apache License 2.0"]
     assert all(source in terms for source in sources)
     assert "Not a medical device" in (folder / "docs" / "README.md").read_text()

@@ -89,6 +89,7 @@ def test_a_whole_bundle_is_read(bundle: Path) -> None:
     read = read_bundle(bundle)
     assert (read.name, read.kind, read.input_size) == ("tiny", "dr-classifier", 64)
     assert read.labels == ("0", "1", "2", "3", "4")
+    assert (read.temperature, read.trusted) == (1, False)
     built = build_network(read)
     assert not built.training
     assert {p.dtype for p in built.parameters()} == {torch.float32}
@@ -240,6 +241,9 @@ def test_targets_elsewhere_are_refused(bundle: Path, target: str) -> None:
         "monai.networks.nets.unet.Convolution",
         "medlocker_dicom.bundles.networks.importlib.import_module",
         "medlocker_dicom.bundles.networks.BasicUNetPlusPlus.__init__",
+        "medlocker_dicom.bundles.networks._torchvision",
+        "medlocker_dicom.bundles.networks.neighbourhood",
+        "medlocker_dicom.bundles.networks.torchvision_models",
         "monai.networks.nets.unet.NoSuch",
     ],
 )
@@ -290,6 +294,17 @@ def test_nothing_is_downloaded(
         (ours(input_size=5000), "input_size 5000"),
         (ours(input_size="64"), "input_size '64'"),
         (ours(input_size=64.0), "input_size 64.0"),
+        (ours(temperature=0), "temperature 0 is not between 0.01 and 100"),
+        (ours(temperature=0.009), "temperature 0.009"),
+        (ours(temperature=100.5), "temperature 100.5"),
+        (ours(temperature=10**400), "temperature 1000"),
+        (ours(temperature=-1), "temperature -1"),
+        (ours(temperature=float("nan")), "temperature nan"),
+        (ours(temperature=float("inf")), "temperature inf"),
+        (ours(temperature=True), "temperature True"),
+        (ours(temperature="1"), "temperature '1'"),
+        (ours(temperature=None), "temperature None"),
+        (ours(temperature=[1]), "temperature"),
         (ours(weights_sha256="0" * 63), "weights_sha256"),
         (ours(weights_sha256="A" * 64), "weights_sha256"),
         (ours(weights_sha256="0" * 64 + "\n"), "weights_sha256"),
@@ -300,6 +315,24 @@ def test_metadata_that_says_nothing_usable(bundle: Path, change: Change, said: s
     edit(bundle, "metadata", change)
     with pytest.raises(BundleFormatError, match=said):
         read_bundle(bundle)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1, 1.7, 100])
+def test_a_temperature_is_read(bundle: Path, temperature: float) -> None:
+    """Within its range the temperature is the metadata's, as a float."""
+    edit(bundle, "metadata", ours(temperature=temperature))
+    read = read_bundle(bundle)
+    assert read.temperature == temperature
+    assert isinstance(read.temperature, float)
+
+
+def test_a_private_function_is_no_network(bundle: Path) -> None:
+    """A helper of ours that would build any network of torchvision is refused by its name."""
+    target = "medlocker_dicom.bundles.networks._torchvision"
+    definition = {"_target_": target, "name": "resnet18", "num_classes": 5}
+    edit(bundle, "inference", lambda inference: inference.update(network_def=definition))
+    with pytest.raises(BundleFormatError, match="_torchvision is no network"):
+        build_network(read_bundle(bundle))
 
 
 def test_no_network_at_all(bundle: Path) -> None:

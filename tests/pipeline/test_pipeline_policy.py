@@ -5,6 +5,7 @@ import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medlocker_dicom.bundles import bundle
@@ -12,6 +13,7 @@ from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageE
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy, make_policy
+from tiny_bundles import write_own_code
 
 CHOICES = {
     "mode": "avoid",
@@ -108,3 +110,42 @@ def test_a_grader_under_the_segmenters_name(models: Path, tmp_path: Path) -> Non
         load_models(["lesion_segmenter"], tmp_path)
     with pytest.raises(BundleFormatError, match="not a lesion-segmenter"):
         load_models([str(models / "dr_classifier_tiny")], tmp_path)
+
+
+def test_models_with_their_own_code_need_trust(models: Path, tmp_path: Path) -> None:
+    """Grader and segmenter are refused by default, by name or among all, and loaded if trusted."""
+    write_own_code(tmp_path / "dr_classifier_own")
+    own = write_own_code(tmp_path / "lesion_segmenter")
+    marker = json.loads((models / "lesion_segmenter" / "configs" / "metadata.json").read_text())
+    config = own / "configs" / "metadata.json"
+    metadata = json.loads(config.read_text())
+    metadata["medlocker"] |= {"kind": marker["medlocker"]["kind"]}
+    config.write_text(json.dumps(metadata))
+    for names, trusted in (([], []), (["own"], []), (["own"], ["dr_classifier_own"])):
+        with pytest.raises(BundleFormatError, match=r"scripts\.net\.Grader is not allowed"):
+            load_models(names, tmp_path, trusted)
+    both = ["dr_classifier_own", "lesion_segmenter"]
+    for names in ([], ["own"]):
+        ensemble, segmenter = load_models(names, tmp_path, both)
+        assert [c.bundle.name for c in ensemble.classifiers] == ["dr_classifier_own"]
+        assert segmenter.bundle.path == own
+        assert segmenter.bundle.trusted
+
+
+def test_a_temperature_reaches_the_vote(models: Path, tmp_path: Path) -> None:
+    """Of two bundles that differ in temperature alone, the hotter votes less surely."""
+    for name, temperature in (("cold", 1), ("hot", 4)):
+        folder = tmp_path / f"dr_classifier_{name}"
+        shutil.copytree(models / "dr_classifier_tiny", folder)
+        config = folder / "configs" / "metadata.json"
+        metadata = json.loads(config.read_text())
+        metadata["medlocker"]["temperature"] = temperature
+        config.write_text(json.dumps(metadata))
+    shutil.copytree(models / "lesion_segmenter", tmp_path / "lesion_segmenter")
+    ensemble, _ = load_models(["cold", "hot"], tmp_path)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    cold, hot = ensemble.each(crops)
+    assert (hot.max(1) < cold.max(1)).all()
+    np.testing.assert_allclose(
+        ensemble.probabilities(crops), (cold + hot) / 2, rtol=1e-6, atol=1e-9
+    )
