@@ -68,10 +68,14 @@ class Checkpoint:
     def keep(self, done: int, row: dict[str, Any]) -> None:
         """Write the parts' states and the averaged weights; add a row to the log."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        part = self.out / "checkpoint.part"
-        torch.save(state | {"done": done, "plan": self.plan}, part)
-        part.replace(self.out / "checkpoint.pt")
-        torch.save(half_precision(self.parts["average"].module), self.out / "model.pt")
+        # The checkpoint comes last: a run that ends here in between does its last part again.
+        for name, content in (
+            ("model", half_precision(self.parts["average"].module)),
+            ("checkpoint", state | {"done": done, "plan": self.plan}),
+        ):
+            part = self.out / f"{name}.part"
+            torch.save(content, part)
+            part.replace(self.out / f"{name}.pt")
         text = json.dumps(row)
         with (self.out / "log.jsonl").open("a") as stream:
             stream.write(text + "\n")

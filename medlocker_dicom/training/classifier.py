@@ -1,15 +1,14 @@
 """Recipe of the DR classifiers.
 
-Stages of growing input size. In some of them the network also learns from a
-teacher, an ImageNet EfficientNet-Lite0 (Apache-2.0 weights from the package
-index) with a linear probe: its feature map, which teaches edges, vessels and
-texture faster than a few thousand graded eyes can, and the probe's grades of
-the very view that the network sees (Beyer et al. 2022). Weights are averaged
-(EMA) and the averaged ones are kept.
+A student learns from the graded photographs and from a teacher (``album.py``): two of its
+maps have to predict the teacher's, which teaches edges, vessels and lesions faster than a
+few thousand graded eyes can, and its grades follow the teacher's of the very view that it sees.
+Stages of growing input size; weights are averaged and the averaged ones are kept.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +19,24 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medlocker_dicom.bundles.preprocess import normalise, resample
-from medlocker_dicom.training.augment import recoloured, turned
+from medlocker_dicom.bundles.preprocess import normalise
+from medlocker_dicom.training.album import open_album
+from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.measures import grading_figures
-from medlocker_dicom.training.photographs import EQUALISED, Crops, load_crops
-from medlocker_dicom.training.teacher import CHANNELS, SIDE, Backbone, fit_probe
+from medlocker_dicom.training.descent import Descent, channels_last
+from medlocker_dicom.training.grading import grade_loss, held_out_figures
+from medlocker_dicom.training.photographs import load_crops
+from medlocker_dicom.training.teacher import CHANNELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GRADES = 5
+    from medlocker_dicom.training.album import Album
+
+#: px of a crop that a student's view is drawn from.
+CROP = 320
+#: The eight ways to turn and mirror a square.
+POSES = 8
 
 
 @dataclass(frozen=True)
@@ -44,15 +50,15 @@ class Stage:
     epochs
         How many.
     hint
-        Weight of the loss on the teacher's feature map.
+        Weight of the loss on the teacher's maps.
     taught
-        Weight of the loss on the teacher's grades. With both weights 0, no teacher is needed.
+        Weight of the loss on the teacher's grades.
     """
 
     size: int
     epochs: int
-    hint: float = 0.0
-    taught: float = 0.0
+    hint: float
+    taught: float
 
 
 @dataclass
@@ -62,40 +68,46 @@ class ClassifierRecipe:
     Attributes
     ----------
     network
-        float32 (B, 3, S, S) -> logits (B, 5); its submodule ``feature_layer`` gives
-        the last feature map, as ``layer4`` does in a ResNet.
+        float32 (B, 3, S, S) -> logits (B, 5).
+    hint_layers
+        Names of two submodules whose outputs have to predict the teacher's maps, at about 1/16
+        and 1/32 of the side: (B, C, h, w), or (B, 1 + h * w, C) of a transformer.
     data_dir
         Folder of the photograph sets.
     output_dir
         Gets ``checkpoint.pt`` (to resume), ``model.pt`` and ``log.jsonl``.
+    teacher_dir
+        The teacher's folder, which every student may share; made where it is not there.
     stages
         ``[size, epochs, hint, taught]`` each.
-    start
-        A ``model.pt`` of this network to start from; empty starts at random.
+    views
+        Of the album.
     """
 
     network: nn.Module
+    hint_layers: list[str]
     data_dir: str
     output_dir: str
+    teacher_dir: str
     stages: list[list[float]]
-    start: str = ""
-    samples_an_epoch: int = 4096
+    views: int = 49152
+    samples_an_epoch: int = 8192
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
-    crop: int = 320
+    halved: bool = True
     seed: int = 20240611
     device: str = "cpu"
-    feature_layer: str = "layer4"
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end of the stages."""
-        torch.manual_seed(self.seed)
-        out = Path(self.output_dir)
+        out, device = Path(self.output_dir), torch.device(self.device)
         out.mkdir(parents=True, exist_ok=True)
-        crops = load_crops(Path(self.data_dir), self.crop, out)
-        run = _Run(self, crops, out)
-        run.done = run.checkpoint.resume(run.device)
+        crops = load_crops(Path(self.data_dir), CROP, Path(self.teacher_dir))
+        album = open_album(crops, Path(self.teacher_dir), self.views, device)
+        torch.manual_seed(self.seed)  # here, as the album may have had a teacher to train
+        run = _Run(self, album, out, device)
+        run.done = run.checkpoint.resume(device)
         for epoch, stage in enumerate(self.epochs()):
             if epoch >= run.done:
                 run.epoch(epoch, stage)
@@ -107,182 +119,127 @@ class ClassifierRecipe:
 
 
 class _Run:
-    def __init__(self, recipe: ClassifierRecipe, crops: Crops, out: Path) -> None:
-        self.recipe, self.crops = recipe, crops
-        self.done = 0
-        self.device = torch.device(recipe.device)
-        self.student = channels_last(recipe.network, self.device)
-        if recipe.start:
-            self.student.load_state_dict(torch.load(recipe.start, weights_only=True))
-        self.hint = nn.Conv2d(_channels(self.student, recipe), CHANNELS, 1).to(self.device)
-        self.features = _Features(self.student, recipe.feature_layer)
-        parameters = [*self.student.parameters(), *self.hint.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        steps = len(recipe.epochs()) * (recipe.samples_an_epoch // recipe.batch_size)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1
-        )
-        self.average = torch.optim.swa_utils.AveragedModel(
-            self.student,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995),
-            use_buffers=True,
-        )
-        self.checkpoint = Checkpoint(
-            out,
-            recipe.stages,
-            {
-                "student": self.student,
-                "hint": self.hint,
-                "average": self.average,
-                "optimiser": self.optimiser,
-                "schedule": self.schedule,
-            },
-        )
-        self.train = np.array([n for n, i in enumerate(crops.items) if not i.validation])
-        self.held = np.array([n for n, i in enumerate(crops.items) if i.validation])
-        self.weights = sampling_weights(crops, self.train)
-        self.backbone, self.probe = None, None
-        if any(s.hint or s.taught for s in recipe.epochs()):
-            self.backbone = Backbone(self.device)
-        if any(s.taught for s in recipe.epochs()) and self.backbone:
-            natural = [n for n in self.train if crops.items[n].source != EQUALISED]
-            grades = np.array([crops.items[n].grade for n in natural])
-            self.probe = fit_probe(self.backbone, crops.pixels[natural], grades)
+    def __init__(
+        self, recipe: ClassifierRecipe, album: Album, out: Path, device: torch.device
+    ) -> None:
+        self.recipe, self.album, self.device, self.done = recipe, album, device, 0
+        self.student = channels_last(recipe.network, device)
+        self.features = [_Features(self.student, name) for name in recipe.hint_layers]
+        self.hints = nn.ModuleList(self._hints(recipe.epochs()[0].size)).to(device)
+        groups = [([*self.student.parameters(), *self.hints.parameters()], recipe.learning_rate)]
+        self.batches = min(recipe.samples_an_epoch, len(album.rows)) // recipe.batch_size
+        steps = len(recipe.epochs()) * self.batches
+        self.descent = Descent(self.student, groups, steps, decay=recipe.weight_decay, memory=0.995)
+        self.checkpoint = Checkpoint(out, recipe.stages, self.descent.parts | {"hints": self.hints})
+
+    def _hints(self, size: int) -> list[nn.Module]:
+        """One 1 x 1 convolution for each map, from the student's channels to the teacher's."""
+        self.student.eval()
+        with torch.no_grad():
+            self.student(torch.zeros(1, 3, size, size, device=self.device))
+        return [
+            nn.Conv2d(feature.map().shape[1], channels, 1)
+            for feature, channels in zip(self.features, CHANNELS, strict=True)
+        ]
 
     def epoch(self, number: int, stage: Stage) -> None:
         recipe = self.recipe
         rng = np.random.default_rng((recipe.seed, number))
-        started, losses = time.monotonic(), []
+        torch.manual_seed(recipe.seed + number)  # of dropout: a resumed run draws the same
+        started = time.monotonic()
         self.student.train()
-        for _ in range(recipe.samples_an_epoch // recipe.batch_size):
-            rows = rng.choice(self.train, recipe.batch_size, p=self.weights)
-            losses.append(self.step(rows, stage, rng))
+        shape = (self.batches, recipe.batch_size)
+        order = rng.choice(len(self.album.rows), shape, replace=False)
+        losses = [self.step(numbers, stage, rng) for numbers in order]
         self.done = number + 1
-        row: dict[str, Any] = {
-            "epoch": number,
-            "size": stage.size,
-            "hint": stage.hint,
-            "loss": float(np.mean(losses)),
-            "seconds": round(time.monotonic() - started, 1),
-        }
-        if number % 2 or self.done == len(recipe.epochs()):
-            row |= self.validate(stage.size)
+        row: dict[str, Any] = {"epoch": number, "size": stage.size}
+        row |= dict(zip(("grade", "hint", "taught"), np.mean(losses, 0).round(4), strict=True))
+        row["seconds"] = round(time.monotonic() - started, 1)
+        if self.done % 4 == 0 or self.done == len(recipe.epochs()):
+            average = self.descent.average
+            row |= held_out_figures(average, self.album.crops, stage.size, self.device)
         self.checkpoint.keep(self.done, row)
 
-    def step(self, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
-        taught = stage.hint or stage.taught
-        side = max(stage.size, SIDE) if taught else stage.size
-        views = np.stack([turned(self.crops.pixels[n], side, rng) for n in rows])
-        seen = np.stack([recoloured(resample(v, (stage.size, stage.size)), rng) for v in views])
-        grades = torch.tensor([self.crops.items[n].grade for n in rows], device=self.device)
-        inputs = torch.from_numpy(normalise(seen)).to(
+    def step(
+        self, numbers: NDArray[np.int64], stage: Stage, rng: np.random.Generator
+    ) -> tuple[float, float, float]:
+        """One step; the losses on the grades, the teacher's maps and the teacher's grades."""
+        album, poses = self.album, rng.integers(POSES, size=len(numbers))
+        views = [
+            recoloured(_posed(album.view(n, stage.size), p), rng)
+            for n, p in zip(numbers, poses, strict=True)
+        ]
+        rows = album.rows[numbers]
+        grades = torch.tensor([album.crops.items[n].grade for n in rows], device=self.device)
+        inputs = torch.from_numpy(normalise(np.stack(views))).to(
             self.device, memory_format=torch.channels_last
         )
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.student(inputs)
-            hint = self.hint(self.features.last) if stage.hint else None
-        loss = grade_loss(logits.float(), grades)
-        if taught and self.backbone:
-            maps = self.backbone(views)
-            if hint is not None:
-                loss = loss + stage.hint * feature_loss(hint.float(), maps)
-            if stage.taught and self.probe:
-                loss = loss + stage.taught * functional.cross_entropy(
-                    logits.float(), self.probe(maps)
-                )
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
-        self.optimiser.step()
-        self.schedule.step()
-        self.average.update_parameters(self.student)
-        return float(loss.detach())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.halved):
+            logits = self.student(inputs).float()
+            guesses = [
+                hint(feature.map()) for hint, feature in zip(self.hints, self.features, strict=True)
+            ]
+        graded = grade_loss(logits, grades)
+        middle, top = (
+            feature_loss(guess.float(), self._maps(name, numbers, poses))
+            for name, guess in zip(("middle", "top"), guesses, strict=True)
+        )
+        hinted = middle + top
+        wanted = torch.from_numpy(album.answers["logits"][numbers].astype(np.float32))
+        taught = functional.cross_entropy(logits, wanted.to(self.device).softmax(1))
+        self.descent.step(graded + stage.hint * hinted + stage.taught * taught)
+        return graded.item(), hinted.item(), taught.item()
 
-    def validate(self, size: int) -> dict[str, Any]:
-        averaged = self.average.module
-        probabilities = predict(averaged, self.crops.pixels[self.held], size, self.device)
-        grades = np.array([self.crops.items[n].grade for n in self.held])
-        sources = np.array([self.crops.items[n].source for n in self.held])
-        natural = sources != EQUALISED
-        figures: dict[str, Any] = {"val": grading_figures(probabilities[natural], grades[natural])}
-        for source in np.unique(sources):
-            chosen = sources == source
-            figures[str(source)] = grading_figures(probabilities[chosen], grades[chosen])
-        return figures
+    def _maps(
+        self, name: str, numbers: NDArray[np.int64], poses: NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Give the teacher's maps of views in their poses, each channel standardised."""
+        mean, deviation = self.album.spreads[name]
+        maps = self.album.answers[name][numbers].astype(np.float32)
+        turned = np.stack(
+            [
+                _posed(m.transpose(1, 2, 0), p).transpose(2, 0, 1)
+                for m, p in zip(maps, poses, strict=True)
+            ]
+        )
+        return torch.from_numpy((turned - mean) / deviation).to(self.device)
 
 
 class _Features:
-    """Remembers the last feature map that passed a named layer."""
+    """Remembers what a named layer gave last."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
-        self.last = torch.empty(0)
+        self._last = torch.empty(0)
         network.get_submodule(layer).register_forward_hook(self._remember)
 
     def _remember(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        self.last = output
+        self._last = output
+
+    def map(self) -> torch.Tensor:
+        """(B, C, h, w); the tokens of a transformer laid out as its patches lie."""
+        if self._last.ndim == 3:
+            batch, tokens, channels = self._last.shape
+            side = math.isqrt(tokens - 1)
+            return self._last[:, 1:].transpose(1, 2).reshape(batch, channels, side, side)
+        return self._last
 
 
-def _channels(network: nn.Module, recipe: ClassifierRecipe) -> int:
-    features = _Features(network, recipe.feature_layer)
-    network.eval()
-    with torch.no_grad():
-        network(torch.zeros(1, 3, 64, 64, device=recipe.device))
-    network.get_submodule(recipe.feature_layer)._forward_hooks.clear()  # noqa: SLF001  ours
-    return int(features.last.shape[1])
-
-
-def sampling_weights(crops: Crops, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of each row: rare grades more often, by the root of their rarity."""
-    grades = np.array([crops.items[n].grade for n in rows])
-    counts = np.bincount(grades, minlength=GRADES)
-    trust = np.array([0.1 if crops.items[n].source == EQUALISED else 1.0 for n in rows])
-    clinic = np.array([2.5 if crops.items[n].source == "idrid_grading" else 1.0 for n in rows])
-    weights = trust * clinic / np.sqrt(counts[grades])
-    result: NDArray[np.float64] = weights / weights.sum()
-    return result
-
-
-def grade_loss(logits: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
-    """Cross entropy with smoothed labels, and the squared error of the expected grade."""
-    scale = torch.arange(GRADES, device=logits.device, dtype=logits.dtype)
-    expected = (logits.softmax(1) * scale).sum(1)
-    error = functional.mse_loss(expected, grades.to(logits.dtype))
-    return functional.cross_entropy(logits, grades, label_smoothing=0.05) + 0.15 * error
+def _posed(picture: NDArray[Any], pose: int) -> NDArray[Any]:
+    """Turn (h, w, ...) by quarter turns, and mirror it from pose 4 on."""
+    quarter = np.rot90(picture, pose % 4)
+    return np.ascontiguousarray(quarter[:, ::-1] if pose >= 4 else quarter)
 
 
 def feature_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """One minus the cosine of feature vectors, averaged over places.
+    """Mean squared error of two maps, the finer averaged down to the coarser.
 
     Parameters
     ----------
     predicted
         float (B, C, h, w).
     wanted
-        float (B, C, h', w'), averaged to (h, w) first.
+        float (B, C, h', w'), standardised: 1 is the loss of one that predicts the mean.
     """
-    height, width = predicted.shape[-2:]
-    wanted = functional.adaptive_avg_pool2d(wanted, (height, width))
-    return (1 - functional.cosine_similarity(predicted, wanted, dim=1)).mean()
-
-
-@torch.no_grad()
-def predict(
-    network: nn.Module, crops: NDArray[np.uint8], size: int, device: torch.device
-) -> NDArray[np.float32]:
-    """Softmax probabilities float32 (n, 5) of uint8 (n, S, S, 3) crops at ``size`` px."""
-    network.eval()
-    rows = []
-    for start in range(0, len(crops), 32):
-        views = np.stack([resample(c, (size, size)) for c in crops[start : start + 32]])
-        logits = network(torch.from_numpy(normalise(views)).to(device))
-        rows.append(logits.float().softmax(1).cpu().numpy())
-    return np.concatenate(rows)
-
-
-def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, in the memory layout that convolutions like best."""
-    moved = network.to(device)
-    moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-    return moved
+    side = min(predicted.shape[-1], wanted.shape[-1])
+    first, second = (functional.adaptive_avg_pool2d(x, (side, side)) for x in (predicted, wanted))
+    return functional.mse_loss(first, second)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from medlocker_dicom.bundles.picture import read_rgb
+from medlocker_dicom.bundles.picture import read_bits, read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.errors import NotFundusError
 
@@ -144,21 +145,20 @@ def load_crops(root: Path, size: int, cache: Path | None) -> Crops:
     stamp = hashlib.sha256(f"{size}\n{names}".encode()).hexdigest()[:16]
     stored = cache / f"crops-{stamp}.npy" if cache else None
     if stored and stored.exists():
-        pixels = np.load(stored, allow_pickle=False)
+        pixels = np.load(stored, mmap_mode="r", allow_pickle=False)
     else:
         pixels = np.stack([_crop_or_black(item.path, size) for item in items])
         if stored:
             stored.parent.mkdir(parents=True, exist_ok=True)
-            with stored.with_suffix(".part").open("wb") as stream:
+            part = stored.with_suffix(f".{os.getpid()}.part")  # others may crop at the same time
+            with part.open("wb") as stream:
                 np.save(stream, pixels)
-            stored.with_suffix(".part").replace(stored)
-    seen = np.flatnonzero(pixels.any((1, 2, 3)))
-    items, pixels = [items[n] for n in seen], pixels[seen]
-    hashes = [difference_hash(crop) for crop in pixels]
-    kept = drop_near_duplicates(items, hashes)
-    chosen = set(map(id, kept))
-    rows = [n for n, item in enumerate(items) if id(item) in chosen]
-    return Crops(kept, pixels[rows])
+            part.replace(stored)
+    seen = {id(item): n for n, item in enumerate(items) if pixels[n].any()}
+    shown = [item for item in items if id(item) in seen]
+    hashes = [difference_hash(pixels[seen[id(item)]]) for item in shown]
+    kept = drop_near_duplicates(shown, hashes)
+    return Crops(kept, pixels[[seen[id(item)] for item in kept]])
 
 
 def _crop_or_black(path: Path, size: int) -> NDArray[np.uint8]:
@@ -202,10 +202,7 @@ def load_segmented(root: Path, diameter: int) -> list[Segmented]:
     loaded = []
     for path in sorted((root / "idrid_lesions" / "images").glob("*.jpg")):
         mask_path = root / "idrid_lesions" / "masks" / path.with_suffix(".png").name
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_UNCHANGED)
-        if mask is None:
-            raise OSError(f"{mask_path}: no mask of {path.name}")
-        image, small = retina_at(read_rgb(path), diameter, np.asarray(mask, np.uint8))
+        image, small = retina_at(read_rgb(path), diameter, read_bits(mask_path))
         assert small is not None
         loaded.append(Segmented(path.name, image, small, True, held_out_by_number(path.name)))  # noqa: FBT003
     return loaded

@@ -1,4 +1,7 @@
-"""Put trained weights into their bundle: ``python -m medlocker_dicom.training.publish``."""
+"""Put trained weights into their bundle, calibrate and measure them.
+
+``python -m medlocker_dicom.training.publish BUNDLE --weights model.pt --data DATA``
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.files import write_file
+from medlocker_dicom.training.evaluate import (
+    calibrated_temperature,
+    grader_figures,
+    segmenter_figures,
+)
 
 
 def publish(weights: Path, bundle: Path) -> str:
     """Copy weights into a bundle and name their SHA-256 in its metadata.
+
+    The temperature of the weights before is dropped.
 
     Parameters
     ----------
@@ -30,14 +41,38 @@ def publish(weights: Path, bundle: Path) -> str:
     data = weights.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     write_file(bundle / "models" / "model.pt", data)
-    change_metadata(bundle, lambda metadata: metadata["medlocker"].update(weights_sha256=digest))
+
+    def change(metadata: dict[str, Any]) -> None:
+        metadata["medlocker"].pop("temperature", None)
+        metadata["medlocker"]["weights_sha256"] = digest
+
+    change_metadata(bundle, change)
     return digest
 
 
-def record_figures(figures: Path, bundle: Path) -> None:
-    """Copy the figures of an evaluation into a bundle's metadata."""
-    values = json.loads(figures.read_bytes())
-    change_metadata(bundle, lambda metadata: metadata.update(eval_metrics=values))
+def measure(bundle: Path, data: Path) -> dict[str, Any]:
+    """Fit a classifier's temperature, then put the held-out figures into the metadata.
+
+    Parameters
+    ----------
+    bundle
+        The bundle's folder.
+    data
+        Folder of the photograph sets.
+
+    Returns
+    -------
+    dict
+        The figures.
+    """
+    if read_bundle(bundle).kind == "dr-classifier":
+        temperature = calibrated_temperature(read_bundle(bundle), data)
+        change_metadata(bundle, lambda m: m["medlocker"].update(temperature=temperature))
+        figures = grader_figures(read_bundle(bundle), data)
+    else:
+        figures = segmenter_figures(read_bundle(bundle), data)
+    change_metadata(bundle, lambda metadata: metadata.update(eval_metrics=figures))
+    return figures
 
 
 def change_metadata(bundle: Path, change: Any) -> None:
@@ -53,12 +88,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--weights", type=Path, help="model.pt of a training run")
-    parser.add_argument("--figures", type=Path, help="figures.json of an evaluation")
+    parser.add_argument("--data", type=Path, help="folder of the photograph sets")
     arguments = parser.parse_args()
     if arguments.weights:
         sys.stdout.write(publish(arguments.weights, arguments.bundle) + "\n")
-    if arguments.figures:
-        record_figures(arguments.figures, arguments.bundle)
+    if arguments.data:
+        sys.stdout.write(json.dumps(measure(arguments.bundle, arguments.data), indent=1) + "\n")
 
 
 if __name__ == "__main__":

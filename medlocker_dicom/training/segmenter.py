@@ -1,4 +1,9 @@
-"""Recipe of the lesion segmenter: patches of IDRiD lesion images and of healthy eyes."""
+"""Recipe of the lesion segmenter: patches of IDRiD lesion images and of healthy eyes.
+
+Patches are drawn by lesion, so that a microaneurysm counts as much as an exudate a
+hundred times its area. Some lesions are blended into healthy retinas (the paper's reference
+[27]), so that the network learns lesions and not the cameras that saw them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.preprocess import normalise
-from medlocker_dicom.training.augment import recoloured
+from medlocker_dicom.training.augment import DARK, posed, recoloured, transplanted
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.classifier import channels_last
+from medlocker_dicom.training.descent import Descent, channels_last
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:
@@ -26,6 +32,10 @@ LABELS = ("MA", "HE", "EX", "SE", "OD")
 DISC = 4
 #: About the share of a patch's px that carries a lesion label.
 RARE = 0.01
+#: Share of the patches that lie around a lesion of each label; the rest lie anywhere.
+SHARES = (0.3, 0.2, 0.15, 0.13, 0.04)
+#: Share of the patches around lesions whose lesions move into a healthy retina.
+TRANSPLANTED = 0.25
 
 
 @dataclass
@@ -47,13 +57,13 @@ class SegmenterRecipe:
     network: nn.Module
     data_dir: str
     output_dir: str
-    diameter: int = 768
+    diameter: int = 1152
     patch: int = 192
     batch_size: int = 8
-    steps: int = 2600
-    keep_every: int = 60
+    steps: int = 6500
+    keep_every: int = 100
     learning_rate: float = 3e-3
-    healthy: int = 40
+    healthy: int = 60
     seed: int = 20240612
     device: str = "cpu"
 
@@ -74,31 +84,19 @@ class SegmenterRecipe:
 
 class _Run:
     def __init__(self, recipe: SegmenterRecipe, images: list[Segmented], out: Path) -> None:
-        self.recipe, self.images, self.done = recipe, images, 0
+        self.recipe, self.done = recipe, 0
+        self.patches = Patches(images, recipe.patch)
         self.device = torch.device(recipe.device)
         self.network = channels_last(recipe.network, self.device)
         expect_rare(self.network)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=0.01
-        )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1
-        )
-        self.average = torch.optim.swa_utils.AveragedModel(
+        self.descent = Descent(
             self.network,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99),
-            use_buffers=True,
-        )
-        self.checkpoint = Checkpoint(
-            out,
+            [(self.network.parameters(), recipe.learning_rate)],
             recipe.steps,
-            {
-                "network": self.network,
-                "average": self.average,
-                "optimiser": self.optimiser,
-                "schedule": self.schedule,
-            },
+            decay=0.01,
+            memory=0.99,
         )
+        self.checkpoint = Checkpoint(out, recipe.steps, self.descent.parts)
 
     def advance(self, steps: int) -> None:
         started, losses = time.monotonic(), []
@@ -117,25 +115,15 @@ class _Run:
         )
 
     def step(self, rng: np.random.Generator) -> float:
-        drawn = [
-            draw_patch(self.images[rng.integers(len(self.images))], self.recipe.patch, rng)
-            for _ in range(self.recipe.batch_size)
-        ]
-        inputs = torch.from_numpy(normalise(np.stack([d[0] for d in drawn]))).to(
+        drawn = [self.patches.draw(rng) for _ in range(self.recipe.batch_size)]
+        inputs = torch.from_numpy(normalise(np.stack([d.image for d in drawn]))).to(
             self.device, memory_format=torch.channels_last
         )
-        truth = torch.from_numpy(np.stack([d[1] for d in drawn])).to(self.device)
-        known = torch.from_numpy(np.stack([d[2] for d in drawn])).to(self.device)
+        truth = torch.from_numpy(np.stack([d.truth for d in drawn])).to(self.device)
+        known = torch.from_numpy(np.stack([d.known for d in drawn])).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.network(inputs)
-        loss = lesion_loss(logits.float(), truth, known)
-        self.optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
-        self.schedule.step()
-        self.average.update_parameters(self.network)
-        return float(loss.detach())
+        return self.descent.step(lesion_loss(logits.float(), truth, known))
 
 
 def expect_rare(network: nn.Module) -> None:
@@ -148,36 +136,103 @@ def expect_rare(network: nn.Module) -> None:
     nn.init.constant_(biases[-1], math.log(RARE / (1 - RARE)))
 
 
-def draw_patch(
-    item: Segmented, side: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Draw a patch, two times out of three around a lesion where there is one.
+@dataclass(frozen=True)
+class Patch:
+    """What the network sees, and what it should say.
 
-    Returns
-    -------
-    tuple
-        uint8 (side, side, 3) image; float32 (5, side, side) truth; float32 (5,) 1 where
-        the label is annotated in this photograph.
+    Attributes
+    ----------
+    image
+        uint8 (S, S, 3) RGB.
+    truth
+        float32 (5, S, S), 0 or 1.
+    known
+        float32 (5,), 1 where the label is annotated in this photograph.
     """
-    height, width = item.mask.shape
-    bits = [bit for bit in range(len(LABELS)) if np.any(item.mask >> bit & 1)]
-    if bits and rng.random() < 2 / 3:
-        places = np.argwhere(item.mask >> rng.choice(bits) & 1)
-        centre = places[rng.integers(len(places))] + rng.integers(-side // 3, side // 3 + 1, 2)
-    else:
-        centre = np.array([rng.integers(height), rng.integers(width)])
-    top = int(np.clip(centre[0] - side // 2, 0, height - side))
-    left = int(np.clip(centre[1] - side // 2, 0, width - side))
-    image = recoloured(item.image[top : top + side, left : left + side], rng)
-    mask = item.mask[top : top + side, left : left + side]
-    turns, mirrored = int(rng.integers(4)), bool(rng.random() < 0.5)
-    image, mask = np.rot90(image, turns), np.rot90(mask, turns)
-    if mirrored:
-        image, mask = image[:, ::-1], mask[:, ::-1]
-    truth = np.stack([mask >> bit & 1 for bit in range(len(LABELS))]).astype(np.float32)
-    known = np.ones(len(LABELS), np.float32)
-    known[DISC] = item.discs_known
-    return np.ascontiguousarray(image), truth, known
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+
+class Patches:
+    """Draws patches of photographs.
+
+    Parameters
+    ----------
+    images
+        At least one; those without any lesion receive transplanted ones.
+    side
+        px.
+    """
+
+    def __init__(self, images: list[Segmented], side: int) -> None:
+        self.images, self.side = images, side
+        self.healthy = [n for n, item in enumerate(images) if not item.mask.any()]
+        self._centres = [
+            [_centres(item.mask, bit) for item in images] for bit in range(len(LABELS))
+        ]
+
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """Draw one patch."""
+        label = int(rng.choice(len(SHARES) + 1, p=[*SHARES, 1 - sum(SHARES)]))
+        shown = [
+            n for n in range(len(self.images)) if label < DISC + 1 and len(self._centres[label][n])
+        ]
+        if not shown:
+            number = int(rng.integers(len(self.images)))
+            return self._patch(number, *self._seen(number, self._anywhere(number, rng), rng), rng)
+        number = int(rng.choice(shown))
+        centre = rng.permutation(self._centres[label][number])[0]
+        near = centre + rng.integers(-self.side // 3, self.side // 3 + 1, 2)
+        image, mask = self._seen(number, (near[0], near[1]), rng)
+        if label == DISC or not self.healthy or rng.random() >= TRANSPLANTED:
+            return self._patch(number, image, mask, rng)
+        host = int(rng.choice(self.healthy))
+        lesions = mask & ~np.uint8(1 << DISC)
+        ground, _ = self._seen(host, self._anywhere(host, rng), rng)
+        blended, taken = transplanted(image, lesions, ground)
+        return self._patch(host, blended, np.where(taken, lesions, 0).astype(np.uint8), rng)
+
+    def _anywhere(self, number: int, rng: np.random.Generator) -> tuple[float, float]:
+        """Draw a place on the retina."""
+        image = self.images[number].image
+        for _ in range(20):
+            y, x = rng.integers(image.shape[0]), rng.integers(image.shape[1])
+            if image[y, x].max() > DARK:
+                break
+        return float(x), float(y)
+
+    def _seen(
+        self, number: int, centre: tuple[float, float], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Look at a place in a random pose."""
+        item, size = self.images[number], (self.side, self.side)
+        pose = posed(self.side, centre, rng)
+        image = cv2.warpAffine(
+            item.image, pose, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+        mask = cv2.warpAffine(item.mask, pose, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+        return np.asarray(image, np.uint8), np.asarray(mask, np.uint8)
+
+    def _patch(
+        self,
+        number: int,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        rng: np.random.Generator,
+    ) -> Patch:
+        truth = np.stack([mask >> bit & 1 for bit in range(len(LABELS))]).astype(np.float32)
+        known = np.ones(len(LABELS), np.float32)
+        known[DISC] = self.images[number].discs_known
+        return Patch(recoloured(image, rng), truth, known)
+
+
+def _centres(mask: NDArray[np.uint8], bit: int) -> NDArray[np.float64]:
+    """(x, y) of each connected part of what carries a bit."""
+    plane = (mask >> bit & 1).astype(np.uint8)
+    _, _, _, centres = cv2.connectedComponentsWithStats(plane, connectivity=8)
+    return np.asarray(centres[1:], np.float64)
 
 
 def lesion_loss(logits: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

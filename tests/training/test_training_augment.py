@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from training_sets import eye
+from training_sets import Image, eye
 
-from medlocker_dicom.training.augment import recoloured, turned
+from medlocker_dicom.training.augment import DARK, RIM, posed, recoloured, transplanted, turned
 
-Image = NDArray[np.uint8]
 View = Callable[[Image, np.random.Generator], Image]
 
 
@@ -95,3 +94,116 @@ def test_recoloured_takes_a_window_of_a_larger_picture() -> None:
     seen = recoloured(window, np.random.default_rng(3))
     assert np.array_equal(seen, recoloured(window.copy(), np.random.default_rng(3)))
     assert seen.shape == (60, 50, 3)
+
+
+@pytest.mark.parametrize("size", [31, 192])
+def test_posed_brings_the_centre_to_the_middle(size: int) -> None:
+    """The middle of the patch shows what is asked for, whatever the pose."""
+    middle = np.array([(size - 1) / 2, (size - 1) / 2, 1])
+    for seed in range(40):
+        pose = posed(size, (123.5, -7), np.random.default_rng(seed))
+        assert pose.shape == (2, 3)
+        np.testing.assert_allclose(pose @ middle, (123.5, -7), atol=1e-9)
+
+
+def test_posed_is_a_similarity() -> None:
+    """It keeps angles, enlarges alike in all directions by a fifth at most, and mirrors half."""
+    turns = [posed(64, (0, 0), np.random.default_rng(seed))[:, :2] for seed in range(200)]
+    scales = np.sqrt([abs(np.linalg.det(turn)) for turn in turns])
+    for turn, scale in zip(turns, scales, strict=True):
+        np.testing.assert_allclose(turn.T @ turn, scale**2 * np.eye(2), atol=1e-12)
+    assert np.exp(-0.2) <= scales.min() < 0.9
+    assert 1.1 < scales.max() <= np.exp(0.2)
+    assert 0.4 < np.mean([np.linalg.det(turn) < 0 for turn in turns]) < 0.6
+    quadrants = {(turn[0, 0] > 0, turn[1, 0] > 0) for turn in turns}
+    assert len(quadrants) == 4
+
+
+def test_posed_looks_where_it_says() -> None:
+    """Warped as the docstring says, the point asked for lies in the patch's middle."""
+    dot = np.zeros((80, 120), np.uint8)
+    dot[50:53, 90:93] = 255
+    for seed in range(10):
+        pose = posed(41, (91, 51), np.random.default_rng(seed))
+        seen = cv2.warpAffine(dot, pose, (41, 41), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        assert np.abs(np.argwhere(np.asarray(seen) > 100).mean(0) - 20).max() < 0.6
+
+
+def flat(colour: tuple[int, int, int]) -> Image:
+    """Return a picture of one colour."""
+    return np.full((64, 64, 3), colour, np.uint8)
+
+
+def lesion(place: tuple[int, int]) -> tuple[Image, Image]:
+    """Return a retina with a dark spot of 8 x 8 px, and the spot's mask."""
+    image, mask = flat((180, 110, 70)), np.zeros((64, 64), np.uint8)
+    spot = np.s_[place[0] : place[0] + 8, place[1] : place[1] + 8]
+    image[spot], mask[spot] = (100, 50, 30), 2
+    return image, mask
+
+
+def test_lesions_onto_their_own_eye_change_nothing() -> None:
+    """The Poisson equation gives back the picture that its gradients are of, to one level."""
+    for seed in range(4):
+        shown = eye(seed)
+        mask = np.asarray(shown.mask & 15, np.uint8)
+        same, kept = transplanted(shown.image, mask, shown.image)
+        assert (kept & (mask > 0)).any()
+        assert np.abs(same.astype(int) - shown.image).max() <= 1
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 5, 9])
+def test_transplanted_lesions_take_the_hosts_colour(radius: int) -> None:
+    """A spot stays as much darker as it was, but on the host's ground, not on its own."""
+    y, x = np.mgrid[:64, :64]
+    spot = np.hypot(y - 30, x - 33) <= radius
+    image, host = flat((180, 110, 70)), flat((90, 140, 160))
+    image[spot] = (100, 50, 30)
+    blended, kept = transplanted(image, np.asarray(spot * np.uint8(2), np.uint8), host)
+    wanted = np.where(spot[..., None], (10, 80, 120), host)
+    assert blended.dtype == np.uint8
+    assert kept.dtype == np.bool_
+    assert kept[spot].all()
+    assert np.abs(blended.astype(int) - wanted).max() <= 1
+
+
+def test_lesions_stay_off_what_is_no_retina() -> None:
+    """None come onto black, or beside it, or to the border; black stays black."""
+    image, mask = flat((180, 110, 70)), np.full((64, 64), 2, np.uint8)
+    host = flat((90, 140, 160))
+    host[:, 40:] = DARK
+    blended, kept = transplanted(image, mask, host)
+    rows, columns = np.nonzero(kept)
+    # cloning needs 2 px at the border, and 4 beside black keep clear; its rim shows the host
+    assert (rows.min(), rows.max()) == (2 + RIM, 61 - RIM)
+    assert (columns.min(), columns.max()) == (2 + RIM, 35 - RIM)
+    assert np.array_equal(blended[:, 40:], host[:, 40:])
+
+
+@pytest.mark.parametrize("place", [(28, 50), (56, 28), (28, 36)])
+def test_without_a_place_the_host_stays(place: tuple[int, int]) -> None:
+    """A lesion that would come to lie beside the retina is left out."""
+    image, mask = lesion(place)
+    host = flat((90, 140, 160))
+    host[40:], host[:, 40:] = 0, 0
+    blended, kept = transplanted(image, mask, host)
+    assert not kept[mask > 0].any()
+    assert np.array_equal(blended[40:], host[40:])
+    assert np.array_equal(blended[:, 40:], host[:, 40:])
+
+
+def test_lesions_have_room_or_are_left_out() -> None:
+    """However narrow the strip of retina, nothing breaks, and what is told of is shown."""
+    image, mask = lesion((28, 28))
+    found = []
+    for width in range(40):
+        host = flat((90, 140, 160))
+        host[:, : 32 - width // 2], host[:, 32 + width - width // 2 :] = 0, 0
+        blended, kept = transplanted(image, mask, host)
+        found.append(bool(kept.any()))
+        changed = np.abs(blended.astype(int) - host).max(2) > 0
+        assert found[-1] == changed.any()
+        assert not changed[host.max(2) == 0].any()
+    assert found == sorted(found)
+    assert found[-1]
+    assert not found[10]

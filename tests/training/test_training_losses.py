@@ -8,15 +8,17 @@ import torch
 from torch import nn
 from training_sets import TinyGrader, graded, rings, tiny_segmenter
 
-from medlocker_dicom.bundles.networks import LesionUNetPlusPlus
+from medlocker_dicom.bundles.networks import BLOCK, LesionUNetPlusPlus
 from medlocker_dicom.training.checkpoint import half_precision
-from medlocker_dicom.training.classifier import (
-    feature_loss,
+from medlocker_dicom.training.classifier import feature_loss
+from medlocker_dicom.training.grading import (
     grade_loss,
+    held_out_figures,
     predict,
     sampling_weights,
+    training_rows,
 )
-from medlocker_dicom.training.photographs import Crops
+from medlocker_dicom.training.photographs import EQUALISED, Crops
 from medlocker_dicom.training.segmenter import RARE, expect_rare, lesion_loss
 
 LN2 = math.log(2)
@@ -46,18 +48,33 @@ def test_grade_loss_minds_how_far_off() -> None:
     assert len(set(losses)) == 5
 
 
-def test_feature_loss_measures_direction() -> None:
-    """0 for parallel vectors of any length, 1 for perpendicular, 2 for opposite ones."""
-    wanted = torch.zeros(1, 2, 2, 2)
-    wanted[:, 0] = 3
-    across = torch.zeros(1, 2, 2, 2)
-    across[:, 1] = 1
-    assert float(feature_loss(7 * wanted, wanted)) == pytest.approx(0, abs=1e-6)
-    assert float(feature_loss(across, wanted)) == pytest.approx(1)
-    assert float(feature_loss(-wanted, wanted)) == pytest.approx(2)
-    mixed = wanted.clone()
-    mixed[..., 0] *= -1
-    assert float(feature_loss(mixed, wanted)) == pytest.approx(1)
+def test_feature_loss_by_hand() -> None:
+    """0 for the map itself, and one unit off in half of the places costs a half."""
+    wanted = torch.arange(16.0).reshape(2, 2, 2, 2)
+    assert float(feature_loss(wanted, wanted)) == 0
+    off = wanted.clone()
+    off[..., 0] += 1
+    assert float(feature_loss(off, wanted)) == 0.5
+
+
+def test_feature_loss_of_the_mean_is_one() -> None:
+    """Of a standardised map, whoever predicts nothing but its mean pays 1."""
+    torch.manual_seed(0)
+    wanted = torch.randn(8, 4, 6, 6)
+    wanted = (wanted - wanted.mean()) / wanted.std(correction=0)
+    assert float(feature_loss(torch.zeros_like(wanted), wanted)) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize("finer", ["predicted", "wanted"])
+def test_feature_loss_averages_the_finer_map(finer: str) -> None:
+    """A map of 4 x 4 is worth as much as the one of 2 x 2 that its blocks' means make."""
+    coarse = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine += torch.tensor([[1.0, -1.0], [1.0, -1.0]]).tile(2, 2)
+    pair = (fine, coarse) if finer == "predicted" else (coarse, fine)
+    assert float(feature_loss(*pair)) == pytest.approx(0, abs=1e-12)
+    shifted = (pair[0] + 2, pair[1])
+    assert float(feature_loss(*shifted)) == pytest.approx(4)
 
 
 def test_lesion_loss_by_hand() -> None:
@@ -130,6 +147,27 @@ def test_sampling_favours_the_rare_and_the_trusted() -> None:
     assert np.unique(weights[2:10]).size == 1
 
 
+def test_held_out_rows_are_not_trained_on() -> None:
+    """Training rows and held-out ones share nothing, and together are all."""
+    items = [graded(n % 5, validation=n in (1, 4)) for n in range(6)]
+    assert training_rows(Crops(items, np.zeros((6, 1, 1, 3), np.uint8))).tolist() == [0, 2, 3, 5]
+
+
+def test_held_out_figures_go_by_set() -> None:
+    """Training rows count nowhere; unnatural colours have figures of their own alone."""
+    sources = ("odir", "odir", EQUALISED, "srahim", "odir")
+    items = [graded(n, s, validation=n < 4) for n, s in enumerate(sources)]
+    crops = Crops(items, np.stack([rings(n, n, 24) for n in range(5)]))
+    network, cpu = TinyGrader(), torch.device("cpu")
+    figures = held_out_figures(network, crops, 24, cpu)
+    counts = {name: row["n"] for name, row in figures.items()}
+    assert counts == {"val": 3, EQUALISED: 1, "odir": 2, "srahim": 1}
+    chosen = predict(network, crops.pixels, 24, cpu).argmax(1)
+    for name, rows in (("val", [0, 1, 3]), (EQUALISED, [2])):
+        right = float(np.mean(chosen[rows] == rows))
+        assert figures[name]["accuracy"] == pytest.approx(right, abs=1e-4)
+
+
 def test_expect_rare_sets_one_bias() -> None:
     """Silent weights then answer the rare probability; nothing but the last bias changes."""
     network = tiny_segmenter()
@@ -145,13 +183,13 @@ def test_expect_rare_sets_one_bias() -> None:
 
 
 def test_expect_rare_finds_the_output_of_the_shipped_network() -> None:
-    """Every label of every px moves by the same step: the bias it sets is the output's."""
+    """Each place of a block moves by one step: the biases that it sets are the output's."""
     torch.manual_seed(0)
     network, eyes = LesionUNetPlusPlus().eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         before = network(eyes)
         expect_rare(network)
-        step = (network(eyes) - before).flatten(2)
+        step = nn.functional.pixel_unshuffle(network(eyes) - before, BLOCK).flatten(2)
         again = network(eyes)
         expect_rare(network)
         assert torch.equal(network(eyes), again)

@@ -6,10 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from training_sets import SIDE, Shot, eye, graded, rings, write_graded, write_image, write_lesions
+from training_sets import SIDE, Shot, eye, graded, rings, write_graded, write_lesions
 
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
+from medlocker_dicom.errors import PictureError
 from medlocker_dicom.phantom import Bit
 from medlocker_dicom.training.photographs import (
     GRADED_SETS,
@@ -148,26 +149,8 @@ def test_crops_are_kept_between_runs(tmp_path: Path) -> None:
     assert second.items == first.items
     assert np.array_equal(second.pixels, first.pixels)
     assert not list(cache.glob("*.part"))
-    with pytest.raises(OSError, match=r"0\.png"):
+    with pytest.raises(PictureError, match=r"0\.png: cannot be read"):
         load_crops(root, 36, cache)
-
-
-def test_pictures_are_read_as_rgb(tmp_path: Path) -> None:
-    """Red comes first; grey pictures get three channels."""
-    red = np.zeros((2, 3, 3), np.uint8)
-    red[..., 0] = 200
-    assert np.array_equal(read_rgb(write_image(tmp_path / "red.png", red)), red)
-    grey = write_image(tmp_path / "grey.png", np.full((2, 3), 7, np.uint8))
-    assert np.array_equal(read_rgb(grey), np.full((2, 3, 3), 7))
-
-
-def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
-    """A text and a missing file raise an error that names them."""
-    text = tmp_path / "text.jpg"
-    text.write_text("no picture")
-    for path in (text, tmp_path / "missing.jpg"):
-        with pytest.raises(OSError, match=path.name):
-            read_rgb(path)
 
 
 def test_lesion_images_come_with_their_masks(tmp_path: Path) -> None:
@@ -195,7 +178,7 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
     root = write_lesions(tmp_path, {5: eye(0), 2: eye(1)})
     (mask,) = (root / "idrid_lesions" / "masks").glob("*02.png")
     mask.unlink()
-    with pytest.raises(OSError, match=r"IDRiD_02\.png: no mask"):
+    with pytest.raises(PictureError, match=r"IDRiD_02\.png: cannot be read"):
         load_segmented(root, 160)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from training_sets import Shot, eye, same, write_graded, write_lesions
 
 from medlocker_dicom.bundles.bundle import build_network, read_bundle
@@ -18,12 +19,12 @@ from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine
 from medlocker_dicom.bundles.models import Classifier
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.errors import BundleDigestError, BundleMissingError
+from medlocker_dicom.evaluation.measures import fit_temperature, grading_figures
 from medlocker_dicom.training import evaluate
 from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.evaluate import EvaluateGrader, EvaluateSegmenter
-from medlocker_dicom.training.measures import grading_figures
-from medlocker_dicom.training.photographs import load_segmented
-from medlocker_dicom.training.publish import change_metadata, main, publish, record_figures
+from medlocker_dicom.training.photographs import EQUALISED, list_graded, load_segmented
+from medlocker_dicom.training.publish import change_metadata, main, measure, publish
 from tiny_bundles import LESIONS, write_segmenter
 
 
@@ -68,6 +69,16 @@ def test_published_weights_are_loaded(grader: Path, trained: Path) -> None:
     assert same(half_precision(build_network(bundle)), torch.load(trained, weights_only=True))
 
 
+def test_new_weights_have_no_temperature_yet(grader: Path, trained: Path) -> None:
+    """The one fitted to the weights before is dropped; whoever has none is left without."""
+    change_metadata(grader, lambda m: m["medlocker"].update(temperature=2.5))
+    assert read_bundle(grader).temperature == 2.5
+    for _ in range(2):
+        publish(trained, grader)
+        assert "temperature" not in metadata_of(grader)["medlocker"]
+        assert read_bundle(grader).temperature == 1
+
+
 def test_a_bundle_without_weights_gets_some(grader: Path, trained: Path) -> None:
     """The folder of the weights is made where a clean checkout has none."""
     (grader / "models" / "model.pt").unlink()
@@ -95,41 +106,6 @@ def test_metadata_that_names_other_weights_is_refused(grader: Path, trained: Pat
     change_metadata(grader, lambda m: m["medlocker"].update(weights_sha256="0" * 64))
     with pytest.raises(BundleDigestError, match="0" * 64):
         read_bundle(grader)
-
-
-def test_figures_go_into_the_metadata(grader: Path, tmp_path: Path) -> None:
-    """They replace older ones; all else stays, and the bundle still reads."""
-    before = metadata_of(grader)
-    path = tmp_path / "figures.json"
-    for kappa in (0.5, 0.81):
-        path.write_text(json.dumps({"natural": {"n": 20.0, "kappa": kappa}}))
-        record_figures(path, grader)
-    assert metadata_of(grader) == before | {"eval_metrics": {"natural": {"n": 20, "kappa": 0.81}}}
-    assert read_bundle(grader).metadata["eval_metrics"]["natural"]["kappa"] == 0.81
-
-
-def test_the_command_publishes_both(
-    grader: Path,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """It prints the digest; without options it changes nothing."""
-    figures = tmp_path / "figures.json"
-    figures.write_text('{"MA": {"dice": 0.4}}')
-    before = metadata_of(grader)
-    monkeypatch.setattr(sys, "argv", ["publish", str(grader)])
-    main()
-    assert metadata_of(grader) == before
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["publish", str(grader), "--weights", str(trained), "--figures", str(figures)],
-    )
-    main()
-    assert capsys.readouterr().out.strip() == read_bundle(grader).weights_sha256
-    assert metadata_of(grader)["eval_metrics"] == {"MA": {"dice": 0.4}}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +149,79 @@ def test_a_grader_is_scored_on_held_out_pictures(
     assert figures["odir"] == grading_figures(probabilities, np.arange(4))
 
 
+def held_out_logits(bundle: Path, sets: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return logits and grades of the held-out pictures of natural colour."""
+    read = read_bundle(bundle)
+    classifier = Classifier(read, TorchEngine(read))
+    held = [i for i in list_graded(sets) if i.validation and i.source != EQUALISED]
+    rows = np.stack([classifier.photograph(read_rgb(item.path)) for item in held])
+    return np.log(rows) * read.temperature, np.array([item.grade for item in held])
+
+
+@pytest.mark.usefixtures("_quick_engine")
+@pytest.mark.parametrize("before", [None, 0.5])
+def test_a_grader_is_calibrated_and_measured(
+    before: float | None, grader: Path, sets: Path
+) -> None:
+    """The temperature is that of the weights, whatever stood there; figures are taken with it."""
+    logits, grades = held_out_logits(grader, sets)
+    if before:
+        change_metadata(grader, lambda m: m["medlocker"].update(temperature=before))
+    old = metadata_of(grader)
+    figures = measure(grader, sets)
+    new = metadata_of(grader)
+    temperature = new["medlocker"].pop("temperature")
+    assert temperature == pytest.approx(fit_temperature(logits, grades), rel=1e-3)
+    assert read_bundle(grader).temperature == temperature != 1
+    assert new.pop("eval_metrics") == figures
+    old["medlocker"].pop("temperature", None)
+    assert new == old
+    powers = np.exp(logits / temperature)
+    chances = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    assert figures["natural"]["ece"] == pytest.approx(
+        grading_figures(chances, grades)["ece"], abs=2e-3
+    )
+    assert measure(grader, sets) == figures
+
+
+@pytest.mark.usefixtures("_quick_engine")
+def test_a_segmenter_is_measured(sets: Path, tmp_path: Path) -> None:
+    """Its figures replace older ones, and it gets no temperature."""
+    path = write_segmenter(tmp_path / "lesion_segmenter", everywhere=10)
+    before = metadata_of(path)
+    change_metadata(path, lambda m: m.update(eval_metrics={"old": 1}))
+    figures = measure(path, sets)
+    assert list(figures) == [*LESIONS, "healthy"]
+    assert metadata_of(path) == before | {"eval_metrics": figures}
+
+
+@pytest.mark.usefixtures("_quick_engine")
+def test_the_command_publishes_and_measures(
+    grader: Path,
+    trained: Path,
+    sets: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It prints digest and figures, each where asked for; without options it changes nothing."""
+
+    def run(*options: Path | str) -> str:
+        monkeypatch.setattr(sys, "argv", ["publish", str(grader), *map(str, options)])
+        main()
+        return capsys.readouterr().out
+
+    before = metadata_of(grader)
+    assert run() == ""
+    assert metadata_of(grader) == before
+    assert run("--weights", trained).strip() == read_bundle(grader).weights_sha256
+    assert "eval_metrics" not in metadata_of(grader)
+    assert json.loads(run("--data", sets)) == metadata_of(grader)["eval_metrics"]
+    digest, _, figures = run("--weights", trained, "--data", sets).partition("\n")
+    assert digest == read_bundle(grader).weights_sha256
+    assert json.loads(figures) == metadata_of(grader)["eval_metrics"]
+    assert metadata_of(grader)["medlocker"]["temperature"] == read_bundle(grader).temperature
+
+
 @pytest.mark.usefixtures("_quick_engine")
 @pytest.mark.parametrize(("logit", "marked"), [(-10, 0), (10, 1)])
 def test_a_segmenter_is_scored_on_held_out_pictures(
@@ -193,6 +242,5 @@ def test_a_segmenter_is_scored_on_held_out_pictures(
     whole = sum(item.mask.size for item in held)
     for bit, label in enumerate(LESIONS):
         true = sum(int((item.mask >> bit & 1).sum()) for item in held)
-        dice = 2 * true / (whole + true) if marked else 0
-        aupr = true / whole
-        assert figures[label] == {"n": 2, "dice": round(dice, 4), "aupr": round(aupr, 4)}
+        dice = round(2 * true / (whole + true), 4) if marked else 0
+        assert figures[label] == {"n": 2, "dice": dice, "aupr": round(true / whole, 4)}

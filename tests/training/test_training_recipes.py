@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from training_sets import (
+    HINTS,
     Shot,
     TinyGrader,
+    quicken,
     rings,
     same,
     spotted,
@@ -24,12 +27,17 @@ from medlocker_dicom.errors import UsageError
 from medlocker_dicom.training import classifier, segmenter
 from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
-from medlocker_dicom.training.segmenter import SegmenterRecipe
+from medlocker_dicom.training.segmenter import Patches, SegmenterRecipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
 
 Recipe = ClassifierRecipe | SegmenterRecipe
 Make = Callable[..., Recipe]
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    quicken(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +58,15 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 
 
 def grader(data: Path, out: Path, seed: int = 0, **fields: Any) -> ClassifierRecipe:
-    """Return a recipe of four short epochs; `fields` differ."""
+    """Return a recipe of four short epochs; `fields` differ. All share one teacher."""
     plan: dict[str, Any] = {
-        "stages": [[24, 1, 0], [32, 3, 0]],
+        "stages": [[24, 1, 1.0, 1.0], [32, 3, 0.5, 1.0]],
         "samples_an_epoch": 24,
         "batch_size": 8,
-        "crop": 40,
-        "feature_layer": "features",
+        "views": 200,
     }
-    return ClassifierRecipe(TinyGrader(seed), str(data), str(out), **(plan | fields))
+    shared = (str(data), str(out), str(data / "teacher"))
+    return ClassifierRecipe(TinyGrader(seed), HINTS, *shared, **(plan | fields))
 
 
 def marker(data: Path, out: Path, seed: int = 0, **fields: Any) -> SegmenterRecipe:
@@ -79,10 +87,11 @@ BOTH = pytest.mark.parametrize("make", [grader, marker])
 def test_the_classifier_learns(data: Path, tmp_path: Path) -> None:
     """The loss falls clearly, and the averaged weights order held-out pictures by grade."""
     plan: dict[str, Any] = {"samples_an_epoch": 192, "batch_size": 16, "learning_rate": 3e-2}
-    grader(data, tmp_path, stages=[[32, 10, 0]], **plan).run()
+    grader(data, tmp_path, stages=[[32, 10, 0, 0]], halved=False, **plan).run()
     rows = log_of(tmp_path)
     assert [row["epoch"] for row in rows] == list(range(10))
-    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
+    assert [row["epoch"] for row in rows if "val" in row] == [3, 7, 9]
+    assert rows[-1]["grade"] < 0.7 * rows[0]["grade"]
     assert rows[-1]["odir"]["kappa"] > 0.5
     assert rows[-1]["val"]["n"] == 7
 
@@ -119,11 +128,11 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
     module: Any = classifier if make is grader else segmenter
     step, taken = module._Run.step, list[int]()
 
-    def failing(*arguments: Any) -> float:
+    def failing(*arguments: Any) -> Any:
         if len(taken) == after:
             raise StoppedError
         taken.append(1)
-        return float(step(*arguments))
+        return step(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(module._Run, "step", failing)
@@ -139,8 +148,35 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
     assert json.dumps(whole) == json.dumps(stopped)
 
 
+@BOTH
+@pytest.mark.parametrize("name", ["model", "checkpoint"])
+def test_a_run_stopped_while_it_writes_goes_on(
+    make: Make, name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the last of its files, it still ends with whole files of the last step."""
+    make(data, tmp_path / "whole").run()
+    save, asked = torch.save, list[int]()
+    last = len(log_of(tmp_path / "whole"))
+
+    def failing(state: Any, path: Path) -> None:
+        asked.append(path.stem == name)
+        if sum(asked) == last:
+            path.write_bytes(b"half")
+            raise StoppedError
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", failing)
+        with pytest.raises(StoppedError):
+            make(data, tmp_path / "stopped").run()
+    make(data, tmp_path / "stopped", seed=9).run()
+    for file in ("checkpoint.pt", "model.pt"):
+        assert same(*(state_of(tmp_path / run / file) for run in ("whole", "stopped"))), file
+    assert not list((tmp_path / "stopped").glob("*.part"))
+
+
 @pytest.mark.parametrize(
-    ("make", "other"), [(grader, {"stages": [[24, 2, 0]]}), (marker, {"steps": 16})]
+    ("make", "other"), [(grader, {"stages": [[24, 2, 0, 0]]}), (marker, {"steps": 16})]
 )
 def test_another_plan_is_refused(
     make: Make, other: dict[str, Any], data: Path, tmp_path: Path
@@ -183,19 +219,21 @@ def test_held_out_pictures_are_not_trained_on(
 ) -> None:
     """Neither recipe ever draws one."""
     drawn: set[str] = set()
-    step, draw = classifier._Run.step, segmenter.draw_patch
+    step, look = classifier._Run.step, Patches._seen
 
-    def watched(run: Any, rows: NDArray[np.int64], stage: Stage, rng: np.random.Generator) -> float:
-        drawn.update(f"{i.source}/{i.path.name}" for i in (run.crops.items[n] for n in rows))
-        return step(run, rows, stage, rng)
+    def watched(run: Any, numbers: NDArray[np.int64], *arguments: Any) -> Any:
+        items = [run.album.crops.items[row] for row in run.album.rows[numbers]]
+        drawn.update(f"{i.source}/{i.path.name}" for i in items)
+        return step(run, numbers, *arguments)
 
-    def seen(item: Any, *arguments: Any) -> Any:
+    def seen(patches: Patches, number: int, *arguments: Any) -> Any:
+        item = patches.images[number]
         drawn.add(f"{item.discs_known}/{item.name}")
-        return draw(item, *arguments)
+        return look(patches, number, *arguments)
 
     monkeypatch.setattr(classifier._Run, "step", watched)
-    monkeypatch.setattr(segmenter, "draw_patch", seen)
-    grader(data, tmp_path / "grader", samples_an_epoch=64).run()
+    monkeypatch.setattr(Patches, "_seen", seen)
+    grader(data, tmp_path / "grader", samples_an_epoch=200).run()
     marker(data, tmp_path / "marker").run()
     assert drawn == (
         {f"odir/{n}.png" for n in range(5, 20)}
@@ -207,5 +245,7 @@ def test_held_out_pictures_are_not_trained_on(
 
 def test_stages_come_in_order(tmp_path: Path) -> None:
     """One entry an epoch, sizes and epochs as whole numbers though JSON has them as it likes."""
-    recipe = grader(tmp_path, tmp_path, stages=[[160.0, 2, 1.0], [192, 1, 0.5]])
-    assert recipe.epochs() == [Stage(160, 2, 1.0), Stage(160, 2, 1.0), Stage(192, 1, 0.5)]
+    recipe = grader(tmp_path, tmp_path, stages=[[160.0, 2.0, 1.0, 2], [192, 1, 0.5, 0.25]])
+    first = Stage(160, 2, 1.0, 2.0)
+    assert recipe.epochs() == [first, first, Stage(192, 1, 0.5, 0.25)]
+    assert all(isinstance(s.size, int) and isinstance(s.epochs, int) for s in recipe.epochs())

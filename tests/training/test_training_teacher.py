@@ -1,6 +1,6 @@
-"""The teacher: feature maps, its grades, and how a recipe learns from both."""
+"""The teacher: what it sees, what it gives, which of its weights learn, and how it resumes."""
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,209 +8,167 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from training_sets import Shot, TinyGrader, rings, same, state_of, write_graded
+from training_sets import LOOK, quicken, ringed, rings, same, state_of
 
 from medlocker_dicom.bundles.preprocess import normalise
-from medlocker_dicom.training import classifier, teacher
-from medlocker_dicom.training.classifier import ClassifierRecipe
-from medlocker_dicom.training.teacher import Backbone, Probe, fit_probe
+from medlocker_dicom.training import teacher
+from medlocker_dicom.training.augment import turned
+from medlocker_dicom.training.descent import Descent
+from medlocker_dicom.training.photographs import Crops
+from medlocker_dicom.training.teacher import CHANNELS, Teacher, TeacherRecipe, load_teacher
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+STILL = tuple(
+    f"backbone.{name}." for name in ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
+)
 
-SIDE = 32
-Images = NDArray[np.uint8]
-
-
-class Colours:
-    """Stands for the backbone: feature maps of five channels, from the views' own colours."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.sides: list[int] = []
-
-    def __call__(self, views: Images) -> torch.Tensor:
-        """Return means over 8 x 8 px of the colours, and of their products with each other."""
-        self.sides.append(views.shape[1])
-        rgb = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255
-        maps = torch.cat([rgb, rgb[:, :1] * rgb[:, 1:2], rgb[:, 1:2] * rgb[:, 2:]], 1)
-        return torch.nn.functional.avg_pool2d(maps, 8)
-
-
-def tinted(grade: int, seed: int, side: int = 40) -> Images:
-    """Return a disc whose brightness tells its grade."""
-    picture = rings(0, seed, side)
-    return np.asarray(picture * (0.2 + 0.18 * grade), np.uint8)
+pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
 
 
 @pytest.fixture
-def colours(monkeypatch: pytest.MonkeyPatch) -> list[Colours]:
-    """Let recipes learn from `Colours` at 32 px; return those that they make."""
-    made: list[Colours] = []
-
-    def make(device: torch.device) -> Colours:
-        made.append(Colours(device))
-        return made[-1]
-
-    monkeypatch.setattr(classifier, "Backbone", make)
-    monkeypatch.setattr(classifier, "CHANNELS", 5)
-    monkeypatch.setattr(classifier, "SIDE", SIDE)
-    monkeypatch.setattr(teacher, "SIDE", SIDE)
-    return made
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    quicken(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return all sets, with pictures of every grade in one of them."""
-    shots = [
-        Shot(f"{n}.png", n % 5, "val" if n < 5 else "train", tinted(n % 5, n)) for n in range(25)
-    ]
-    return write_graded(tmp_path_factory.mktemp("sets"), {"odir": shots})
+def views() -> NDArray[np.uint8]:
+    """Return two eyes."""
+    return np.stack([rings(1, 0, LOOK), rings(4, 1, LOOK)])
 
 
-@pytest.fixture
-def recipe(data: Path, tmp_path: Path) -> Callable[..., ClassifierRecipe]:
-    """Return what makes a recipe that writes into a named folder."""
-
-    def make(out: str, stages: list[list[float]], seed: int = 0, **more: Any) -> ClassifierRecipe:
-        plan: dict[str, Any] = {"samples_an_epoch": 32, "batch_size": 8, "crop": 40} | more
-        return ClassifierRecipe(
-            TinyGrader(seed),
-            str(data),
-            str(tmp_path / out),
-            stages,
-            feature_layer="features",
-            **plan,
-        )
-
-    return make
+def recipe(out: Path, **fields: Any) -> TeacherRecipe:
+    """Return a recipe of two epochs of two steps; `fields` differ."""
+    plan: dict[str, Any] = {"epochs": 2, "samples_an_epoch": 8, "batch_size": 4} | fields
+    return TeacherRecipe(out, **plan)
 
 
-def test_the_backbone_gives_feature_maps() -> None:
-    """EfficientNet-Lite0, frozen: 1280 channels at a 32nd of the size, others for another eye."""
-    backbone = Backbone(torch.device("cpu"))
-    views = np.stack([rings(1, 0, 64), rings(4, 1, 64)])
-    maps = backbone(views)
-    assert maps.shape == (2, teacher.CHANNELS, 2, 2)
-    assert maps.dtype == torch.float32
-    assert not maps.requires_grad
-    assert torch.isfinite(maps).all()
-    assert not torch.allclose(maps[0], maps[1], atol=0.1)
-    assert torch.equal(backbone(views), maps)
+@torch.no_grad()
+def test_the_teacher_answers_with_grades_and_maps() -> None:
+    """Five logits, a map at 1/16 and one at 1/32 of the side; other eyes, other answers."""
+    quiet = Teacher().eval()
+    inputs = torch.from_numpy(normalise(views()))
+    logits, middle, top = quiet.answer(inputs)
+    assert logits.shape == (2, 5)
+    assert middle.shape == (2, CHANNELS[0], LOOK // 16, LOOK // 16)
+    assert top.shape == (2, CHANNELS[1], LOOK // 32, LOOK // 32)
+    for answer in (logits, middle, top):
+        assert answer.dtype == torch.float32
+        assert torch.isfinite(answer).all()
+        assert not torch.allclose(answer[0], answer[1], atol=0.01)
+    assert torch.equal(quiet(inputs), logits)
 
 
-def test_a_probe_is_the_softmax_of_the_mean_features() -> None:
-    """Worked out by hand for two features and two grades."""
-    probe = Probe(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0.0, 1.0]))
-    maps = torch.tensor([[[[0.0, 4.0]], [[1.0, 0.0]]]])  # means 2 and 1/2
-    logits = torch.tensor([[2.0, 2.0]])
-    assert torch.allclose(probe(maps), logits.softmax(1))
+@torch.no_grad()
+def test_the_teacher_sees_as_imagenet_taught_it() -> None:
+    """Its features are those of the package's own network for levels as that one wants them."""
+    quiet = Teacher().eval()
+    levels = torch.from_numpy(views()).permute(0, 3, 1, 2).float()
+    features = quiet.backbone.extract_features((levels - 127) / 128)
+    logits = quiet.head(features.mean((2, 3)))
+    assert torch.allclose(quiet(torch.from_numpy(normalise(views()))), logits, atol=1e-3)
 
 
-def test_a_probe_learns_the_grades(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fitted to features that tell the grades, it gives them back; the batch changes nothing."""
-    monkeypatch.setattr(teacher, "PROBE_C", 100.0)
-    grades = np.arange(40) % 5
-    crops = np.stack([tinted(n % 5, n) for n in range(40)])
-    backbone: Any = Colours(torch.device("cpu"))
-    probe = fit_probe(backbone, crops, grades)
-    assert set(backbone.sides) == {teacher.SIDE}
-    views = np.stack([tinted(grade, 100 + grade, teacher.SIDE) for grade in range(5)])
-    probabilities = probe(backbone(views))
-    assert probabilities.dtype == torch.float32
-    assert torch.allclose(probabilities.sum(1), torch.ones(5))
-    assert probabilities.argmax(1).tolist() == [0, 1, 2, 3, 4]
-    again = fit_probe(backbone, crops, grades, batch=7)
-    assert torch.allclose(again.weight, probe.weight, rtol=1e-2, atol=1e-2)
+def test_frozen_blocks_keep_their_mode() -> None:
+    """In training their statistics rest, the others' do not."""
+    loud = Teacher().train()
+    modes = {
+        name: module.training
+        for name, module in loud.named_modules()
+        if "bn" in name.rpartition(".")[2]
+    }
+    assert {name for name, training in modes.items() if not training} == {
+        name for name in modes if f"{name}.".startswith(STILL)
+    }
+    assert sum(modes.values()) > 20
+    assert not any(module.training for module in loud.eval().modules())
 
 
-def test_a_hint_turns_the_features_towards_the_teachers(
-    recipe: Callable[..., ClassifierRecipe], colours: list[Colours], tmp_path: Path
+def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path) -> None:
+    """Weights and statistics of the first blocks are ImageNet's; every other one has moved."""
+    recipe(tmp_path).run(ringed(15))
+    before = Teacher().state_dict()
+    for part, prefix in (("network", ""), ("average", "module.")):
+        after = state_of(tmp_path / "checkpoint.pt")[part]
+        stayed = {name for name, value in before.items() if same(value, after[prefix + name])}
+        assert stayed == {name for name in before if name.startswith(STILL)}
+
+
+def test_the_teacher_learns(tmp_path: Path) -> None:
+    """The loss falls clearly; the last row has figures of the held-out pictures."""
+    crops = ringed(25)
+    recipe(tmp_path, epochs=3, samples_an_epoch=32, batch_size=8, learning_rate=2e-3).run(crops)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert ["val" in row for row in rows] == [False, False, True]
+    assert rows[-1]["val"]["n"] == 5
+
+
+class StoppedError(Exception):
+    """Stands for the power cut."""
+
+
+def test_a_stopped_teacher_ends_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a hint the projected features come to point where the teacher's do."""
-    plan = {"samples_an_epoch": 96, "learning_rate": 2e-2}
-    recipe("hinted", [[SIDE, 4, 5.0]], **plan).run()
-    recipe("plain", [[SIDE, 4]], **plan).run()
-    assert len(colours) == 1
-    views = np.stack([tinted(grade, 7, SIDE) for grade in range(5)])
-    losses = []
-    for name in ("hinted", "plain"):
-        state = state_of(tmp_path / name / "checkpoint.pt")
-        network = TinyGrader()
-        network.load_state_dict(state["student"])
-        network.eval()
-        projection = torch.nn.Conv2d(16, 5, 1)
-        projection.load_state_dict(state["hint"])
-        inputs = torch.from_numpy(normalise(views))
-        with torch.no_grad():
-            features = projection(network.features(inputs))
-        losses.append(float(classifier.feature_loss(features, colours[0](views))))
-    assert losses[0] < 0.3
-    assert losses[1] > 2 * losses[0]
+    """Stopped in its second epoch, dropout and all, it ends bit-equal."""
+    crops, step, taken = ringed(15), Descent.step, list[int]()
+    recipe(tmp_path / "whole").run(crops)
 
-
-def test_the_teacher_sees_no_less_than_it_grades_best(
-    recipe: Callable[..., ClassifierRecipe], colours: list[Colours]
-) -> None:
-    """A smaller student's view reaches the teacher at its own size, a larger one as it is."""
-    recipe("small", [[24, 1, 1.0]]).run()
-    recipe("large", [[40, 1, 1.0]]).run()
-    assert [set(made.sides) for made in colours] == [{SIDE}, {40}]
-
-
-def test_taught_grades_change_what_is_learnt(
-    recipe: Callable[..., ClassifierRecipe],
-    colours: list[Colours],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A teacher that is sure of grade 3, heard loudly, gets a student that says grade 3."""
-    sure = Probe(torch.zeros(5, 5), torch.tensor([0.0, 0, 0, 9, 0]))
-    monkeypatch.setattr(classifier, "fit_probe", lambda *_: sure)
-    plan = {"samples_an_epoch": 128, "learning_rate": 2e-2}
-    recipe("taught", [[SIDE, 4, 0.0, 50.0]], **plan).run()
-    assert len(colours) == 1
-    network = TinyGrader()
-    network.load_state_dict(state_of(tmp_path / "taught" / "checkpoint.pt")["student"])
-    crops = np.stack([tinted(grade, 50, SIDE) for grade in range(5)])
-    said = classifier.predict(network, crops, SIDE, torch.device("cpu"))
-    assert said.argmax(1).tolist() == [3] * 5
-
-
-def test_a_taught_run_resumes_exactly(
-    recipe: Callable[..., ClassifierRecipe],
-    colours: list[Colours],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The probe is fitted again, to the same: a run stopped in between ends bit-equal."""
-    stages = [[24, 2, 1.0, 1.0], [SIDE, 1, 0.5, 1.0]]
-    recipe("whole", stages).run()
-    epoch: Any = classifier._Run.epoch
-
-    def failing(run: Any, number: int, stage: Any) -> None:
-        if number == 2:
-            raise InterruptedError
-        epoch(run, number, stage)
+    def failing(descent: Descent, loss: torch.Tensor) -> float:
+        if len(taken) == 3:
+            raise StoppedError
+        taken.append(1)
+        return step(descent, loss)
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier._Run, "epoch", failing)
-        with pytest.raises(InterruptedError):
-            recipe("stopped", stages).run()
-    recipe("stopped", stages, seed=4).run()
-    assert len(colours) == 3
+        patch.setattr(Descent, "step", failing)
+        with pytest.raises(StoppedError):
+            recipe(tmp_path / "stopped").run(crops)
+    assert state_of(tmp_path / "stopped" / "checkpoint.pt")["done"] == 1
+    torch.manual_seed(77)
+    recipe(tmp_path / "stopped").run(crops)
     for name in ("checkpoint.pt", "model.pt"):
         assert same(*(state_of(tmp_path / run / name) for run in ("whole", "stopped"))), name
 
 
-def test_a_run_can_start_from_another_ones_weights(
-    recipe: Callable[..., ClassifierRecipe], tmp_path: Path
-) -> None:
-    """What the network held before does not matter then."""
-    recipe("first", [[24, 1]]).run()
-    start = str(tmp_path / "first" / "model.pt")
-    for name, seed in (("one", 1), ("two", 2)):
-        recipe(name, [[24, 1]], seed, start=start).run()
-    recipe("other", [[24, 1]], 1).run()
-    one, two, other = (state_of(tmp_path / n / "model.pt") for n in ("one", "two", "other"))
-    assert same(one, two)
-    assert not same(one, other)
+def test_a_finished_teacher_learns_nothing_more(tmp_path: Path) -> None:
+    """Started again it changes no file."""
+    recipe(tmp_path, epochs=1).run(ringed(10))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    recipe(tmp_path, epochs=1).run(ringed(10))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_loaded_teacher_is_the_average(tmp_path: Path) -> None:
+    """It answers as the averaged weights do, and is not in training."""
+    recipe(tmp_path, epochs=1).run(ringed(10))
+    loaded = load_teacher(tmp_path, CPU)
+    assert not loaded.training
+    average = Teacher().eval()
+    average.load_state_dict(
+        {
+            name.removeprefix("module."): value
+            for name, value in state_of(tmp_path / "checkpoint.pt")["average"].items()
+            if name.startswith("module.")
+        }
+    )
+    inputs = torch.from_numpy(normalise(views()))
+    with torch.no_grad():
+        assert torch.allclose(loaded(inputs), average(inputs), atol=0.02)
+        assert not torch.allclose(loaded(inputs), Teacher().eval()(inputs), atol=0.02)
+
+
+def test_held_out_pictures_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher learns from all training pictures and from no other."""
+    crops = ringed(10)
+    pixels = crops.pixels.copy()
+    pixels[:, 0, 0] = np.arange(10)[:, None]  # a corner that tells which it is
+    shown = set[int]()
+
+    def watched(crop: NDArray[np.uint8], *arguments: Any) -> NDArray[np.uint8]:
+        shown.add(int(crop[0, 0, 0]))
+        return turned(crop, *arguments)
+
+    monkeypatch.setattr(teacher, "turned", watched)
+    recipe(tmp_path, epochs=1, samples_an_epoch=40, batch_size=20).run(Crops(crops.items, pixels))
+    assert shown == set(range(5, 10))

@@ -1,0 +1,180 @@
+"""The paper's seven backbones, and the bundle folders that they fill.
+
+What the bundles have in common stands once, in ``templates/``:
+``python -m medlocker_dicom.training.family monai_bundles`` writes their folders. Weights,
+figures, version and changelog belong to each folder and are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medlocker_dicom.files import write_file
+
+#: Fields of the metadata that are not of the template.
+PUBLISHED = ("version", "changelog", "eval_metrics")
+PUBLISHED_OURS = ("weights_sha256", "temperature")
+FILES = {
+    "configs/evaluate.json": "evaluate.json.j2",
+    "configs/inference.json": "inference.json.j2",
+    "configs/train.json": "train.json.j2",
+    "docs/README.md": "README.md.j2",
+    "docs/data_license.txt": "data_license.txt.j2",
+    "LICENSE": "LICENSE.j2",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One backbone.
+
+    Attributes
+    ----------
+    name
+        Its function in ``medlocker_dicom.bundles.networks``.
+    title
+        The paper's name of it.
+    cited, reference
+        Who described it.
+    hint_layers
+        Submodules that learn the teacher's maps.
+    stages
+        Of the recipe: ``(size, epochs, hint, taught)`` each.
+    input_size
+        Side of the input in px.
+    learning_rate
+        The highest.
+    halved
+        Whether training in half precision is faster: not where most convolutions are depthwise.
+    remark
+        In what it differs from the paper's.
+    """
+
+    name: str
+    title: str
+    cited: str
+    reference: str
+    hint_layers: tuple[str, str]
+    stages: tuple[tuple[float, float, float, float], ...]
+    input_size: int = 224
+    learning_rate: float = 2e-3
+    halved: bool = True
+    remark: str = ""
+
+
+STAGES = ((160, 30, 1.0, 2.0), (224, 6, 0.5, 2.0))
+FAMILY = (
+    Architecture(
+        "resnet18",
+        "ResNet18",
+        "He et al. 2016",
+        "He K. et al. Deep residual learning for image recognition. CVPR 2016",
+        ("layer3", "layer4"),
+        STAGES,
+    ),
+    Architecture(
+        "resnet50",
+        "ResNet50",
+        "He et al. 2016",
+        "He K. et al. Deep residual learning for image recognition. CVPR 2016",
+        ("layer3", "layer4"),
+        STAGES,
+    ),
+    Architecture(
+        "densenet121",
+        "DenseNet121",
+        "Huang et al. 2017",
+        "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
+        ("features.denseblock3", "features.norm5"),
+        STAGES,
+    ),
+    Architecture(
+        "mobilenetv3",
+        "MobileNetV3-Large",
+        "Howard et al. 2019",
+        "Howard A. et al. Searching for MobileNetV3. ICCV 2019",
+        ("features.12", "features.16"),
+        STAGES,
+        halved=False,
+    ),
+    Architecture(
+        "inceptionv3",
+        "InceptionV3",
+        "Szegedy et al. 2016",
+        "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
+        ("Mixed_6e", "Mixed_7c"),
+        STAGES,
+        remark="Without the auxiliary head.",
+    ),
+    Architecture(
+        "vgg16",
+        "VGG16",
+        "Simonyan and Zisserman 2015",
+        "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
+        "recognition. ICLR 2015",
+        ("features.33", "features.43"),
+        STAGES,
+        remark="With batch normalisation, and with the mean over all places instead of the two "
+        "layers of 4096, which keeps its weights small.",
+    ),
+    Architecture(
+        "vit",
+        "ViT",
+        "Dosovitskiy et al. 2021",
+        "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
+        "at scale. ICLR 2021",
+        ("encoder.layers.encoder_layer_7", "encoder.ln"),
+        ((224, 36, 1.0, 2.0),),
+        learning_rate=1e-3,
+        remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
+        "192 channels.",
+    ),
+)
+
+
+def rendered(architecture: Architecture, published: dict[str, Any]) -> dict[str, str]:
+    """Text of each file of a bundle.
+
+    Parameters
+    ----------
+    architecture
+        Which.
+    published
+        The folder's present metadata, whose published fields are kept; empty for a new folder.
+    """
+    environment = Environment(
+        loader=PackageLoader("medlocker_dicom.training"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  the values stand above, and none is HTML
+    )
+    values = asdict(architecture)
+    texts = {path: environment.get_template(name).render(values) for path, name in FILES.items()}
+    metadata = json.loads(environment.get_template("metadata.json.j2").render(values))
+    metadata |= {name: published[name] for name in PUBLISHED if name in published}
+    ours = published.get("medlocker", {})
+    metadata["medlocker"] |= {name: ours[name] for name in PUBLISHED_OURS if name in ours}
+    metadata.setdefault("version", "0.1.0")
+    metadata.setdefault("changelog", {"0.1.0": "first weights"})
+    return texts | {"configs/metadata.json": json.dumps(metadata, indent=4) + "\n"}
+
+
+def write_family(root: Path) -> None:
+    """Write the bundle folder of every backbone under ``root``."""
+    for architecture in FAMILY:
+        folder = root / f"dr_classifier_{architecture.name}"
+        metadata = folder / "configs" / "metadata.json"
+        published = json.loads(metadata.read_bytes()) if metadata.is_file() else {}
+        for path, text in rendered(architecture, published).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            write_file(folder / path, text.encode())
+
+
+if __name__ == "__main__":
+    write_family(Path(sys.argv[1]))
