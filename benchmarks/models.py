@@ -20,7 +20,7 @@ import numpy as np
 from medlocker_dicom.bundles.bundle import SHIPPED, list_bundles
 from medlocker_dicom.bundles.check import check_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine
-from medlocker_dicom.training.evaluate import grader_figures, segmenter_figures
+from medlocker_dicom.training.evaluate import grade_held_out, segmenter_figures
 
 if TYPE_CHECKING:
     from medlocker_dicom.bundles.bundle import Bundle
@@ -68,7 +68,8 @@ def speed(bundle: Bundle) -> float:
 
 def grader_rows(bundle: Bundle, data: Path) -> list[list[Any]]:
     """One row on all photographs of natural colour, one on IDRiD's."""
-    figures, facts = grader_figures(bundle, data), check_bundle(bundle)
+    figures = grade_held_out(bundle, data).figures(bundle.temperature)
+    facts = check_bundle(bundle)
     name = bundle.name.removeprefix("dr_classifier_")
     made = [
         f"{facts['parameters'] / 1e6:.1f} M",

@@ -48,7 +48,7 @@ def _guard() -> Iterator[None]:
     except (KeyboardInterrupt, ImportError) as error:
         if KeyboardInterrupt not in {type(error), type(error.__cause__)}:
             raise  # else a compiled library was interrupted in its import
-        sys.stderr.write("\nmedlocker: interrupted; start again to go on where it stopped\n")
+        sys.stderr.write("\nmedlocker: interrupted; start again to go on\n")
         raise typer.Exit(INTERRUPTED) from error
     else:
         return

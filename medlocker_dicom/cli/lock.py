@@ -62,7 +62,11 @@ def lock(  # noqa: PLR0913  one parameter an option
         ),
     ] = 0.1,
     models: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Classifiers to turn; all by default.")
+        str,
+        typer.Option(
+            metavar="NAME,...",
+            help="Classifiers to turn, or all. Default: three quick ones, or those of --bundles.",
+        ),
     ] = "",
     bundles: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of MONAI bundles to look in first.")

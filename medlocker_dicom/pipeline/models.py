@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from medlocker_dicom.bundles.bundle import Bundle
+
 SEGMENTER = "lesion_segmenter"
+#: Classifiers that are asked where none are named: three families, each quick to ask.
+QUICK = ("resnet18", "mobilenetv3", "densenet121")
+ALL = "all"
 
 
 def load_models(
@@ -29,7 +34,8 @@ def load_models(
     Parameters
     ----------
     names
-        Bundles or architectures; none means every classifier that is found.
+        Bundles or architectures. None means every classifier of the user's own folders, or where
+        these have none, three quick ones of the shipped; ``all`` alone means every classifier.
     folder
         Looked into before the shipped bundles.
     trusted
@@ -43,16 +49,20 @@ def load_models(
         A trusted name is not among them.
     """
     folders = bundle_folders(folder)
-    if names:
-        bundles = [find_bundle(name, folders, trusted) for name in names]
-    else:
-        bundles = [b for b in list_bundles(folders, trusted) if b.kind == "dr-classifier"]
-    if not bundles:
-        raise BundleMissingError(
-            f"no classifier bundles in {', '.join(map(str, folders))}",
-            "name a folder of bundles by --bundles",
-        )
+    bundles = _chosen(names, folders, trusted)
     ensemble = Ensemble([Classifier(bundle, OnnxEngine(bundle)) for bundle in bundles])
     segmenter = find_bundle(SEGMENTER, folders, trusted)
     check_trust(trusted, [*bundles, segmenter])
     return ensemble, Segmenter(segmenter, OnnxEngine(segmenter))
+
+
+def _chosen(names: Sequence[str], folders: list[Path], trusted: Collection[str]) -> list[Bundle]:
+    if names and list(names) != [ALL]:
+        return [find_bundle(name, folders, trusted) for name in names]
+    searched = folders if names else folders[:-1]
+    found = [b for b in list_bundles(searched, trusted) if b.kind == "dr-classifier"]
+    if found:
+        return found
+    if names:
+        raise BundleMissingError(f"no classifier bundles in {', '.join(map(str, searched))}")
+    return [find_bundle(name, folders, trusted) for name in QUICK]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 
 from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine
@@ -17,7 +18,6 @@ from medlocker_dicom.evaluation.measures import fit_temperature, grading_figures
 from medlocker_dicom.evaluation.models import Masked, grade, measure_segmenter
 from medlocker_dicom.training.photographs import (
     EQUALISED,
-    Graded,
     list_graded,
     load_healthy,
     load_segmented,
@@ -25,6 +25,8 @@ from medlocker_dicom.training.photographs import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from medlocker_dicom.bundles.bundle import Bundle
 
@@ -53,7 +55,8 @@ class EvaluateGrader:
     def run(self) -> dict[str, Any]:
         """Score each set, and all sets of natural colour together."""
         bundle = read_bundle(Path(self.bundle_root).resolve())
-        return _write(grader_figures(bundle, Path(self.data_dir)), Path(self.output_dir))
+        figures = grade_held_out(bundle, Path(self.data_dir)).figures(bundle.temperature)
+        return _write(figures, Path(self.output_dir))
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,50 @@ class EvaluateSegmenter:
         return _write(segmenter_figures(bundle, Path(self.data_dir)), Path(self.output_dir))
 
 
-def grader_figures(bundle: Bundle, data: Path) -> dict[str, Any]:
-    """Figures of a classifier: ``natural`` of all sets of natural colour, and those of each set."""
-    held = _held_out(data)
+@dataclass(frozen=True)
+class HeldOut:
+    """What a classifier says of the held-out photographs.
+
+    Attributes
+    ----------
+    logits
+        float64 (n, grades), up to a constant a row.
+    grades
+        int64 (n,): the truth.
+    sources
+        str (n,): the set that each is of.
+    """
+
+    logits: NDArray[np.float64]
+    grades: NDArray[np.int64]
+    sources: NDArray[np.str_]
+
+    def temperature(self) -> float:
+        """Fit the temperature to the photographs of natural colour."""
+        natural = self.sources != EQUALISED
+        return fit_temperature(self.logits[natural], self.grades[natural])
+
+    def figures(self, temperature: float) -> dict[str, Any]:
+        """Give figures of ``natural``, all sets of natural colour, and of each set."""
+        probabilities = softmax(self.logits / temperature, axis=1).astype(np.float32)
+        chosen = {"natural": self.sources != EQUALISED} | {
+            str(name): self.sources == name for name in np.unique(self.sources)
+        }
+        return {
+            name: grading_figures(probabilities[rows], self.grades[rows])
+            for name, rows in chosen.items()
+        }
+
+
+def grade_held_out(bundle: Bundle, data: Path) -> HeldOut:
+    """Grade the held-out photographs of every set, through the product's own preprocessing."""
+    held = [item for item in list_graded(data) if item.validation]
     probabilities = grade(Classifier(bundle, OnnxEngine(bundle)), [i.path for i in held])
-    grades = np.array([item.grade for item in held])
-    sources = np.array([item.source for item in held])
-    chosen = {"natural": sources != EQUALISED} | {
-        str(name): sources == name for name in np.unique(sources)
-    }
-    return {
-        name: grading_figures(probabilities[rows], grades[rows]) for name, rows in chosen.items()
-    }
+    return HeldOut(
+        np.log(probabilities.astype(np.float64) + 1e-12) * bundle.temperature,
+        np.array([item.grade for item in held]),
+        np.array([item.source for item in held]),
+    )
 
 
 def segmenter_figures(bundle: Bundle, data: Path) -> dict[str, Any]:
@@ -107,18 +142,6 @@ def segmenter_figures(bundle: Bundle, data: Path) -> dict[str, Any]:
                 yield Masked(item.image, item.mask, ())
 
     return measure_segmenter(segmenter, photographs())
-
-
-def calibrated_temperature(bundle: Bundle, data: Path) -> float:
-    """Fit the temperature of a classifier on the held-out photographs of natural colour."""
-    held = [item for item in _held_out(data) if item.source != EQUALISED]
-    probabilities = grade(Classifier(bundle, OnnxEngine(bundle)), [i.path for i in held])
-    logits = np.log(probabilities.astype(np.float64) + 1e-12) * bundle.temperature
-    return fit_temperature(logits, np.array([item.grade for item in held]))
-
-
-def _held_out(data: Path) -> list[Graded]:
-    return [item for item in list_graded(data) if item.validation]
 
 
 def _write(figures: dict[str, Any], out: Path) -> dict[str, Any]:

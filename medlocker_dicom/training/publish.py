@@ -14,11 +14,7 @@ from typing import Any
 
 from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.files import write_file
-from medlocker_dicom.training.evaluate import (
-    calibrated_temperature,
-    grader_figures,
-    segmenter_figures,
-)
+from medlocker_dicom.training.evaluate import grade_held_out, segmenter_figures
 
 
 def publish(weights: Path, bundle: Path) -> str:
@@ -65,12 +61,14 @@ def measure(bundle: Path, data: Path) -> dict[str, Any]:
     dict
         The figures.
     """
-    if read_bundle(bundle).kind == "dr-classifier":
-        temperature = calibrated_temperature(read_bundle(bundle), data)
+    read = read_bundle(bundle)
+    if read.kind == "dr-classifier":
+        held_out = grade_held_out(read, data)
+        temperature = held_out.temperature()
         change_metadata(bundle, lambda m: m["medlocker"].update(temperature=temperature))
-        figures = grader_figures(read_bundle(bundle), data)
+        figures = held_out.figures(temperature)
     else:
-        figures = segmenter_figures(read_bundle(bundle), data)
+        figures = segmenter_figures(read, data)
     change_metadata(bundle, lambda metadata: metadata.update(eval_metrics=figures))
     return figures
 

@@ -155,14 +155,24 @@ def test_the_doubled_logits_are_surer(scene: Desk) -> None:
     """It is the bundle's own class that answers: surer than the network that it is made of."""
     write_own_code(scene / "mine" / "hospital")
     answers = {}
-    for name in ("hospital", "tiny"):
-        assert lock(scene, name, *TRUST).code == 0
+    for name, trust in (("hospital", TRUST), ("tiny", ())):
+        assert lock(scene, name, *trust).code == 0
         frames = [one["frames"][0] for one in record_of(scene / "out")["instances"]]
         answers[name] = np.array([frame["models"][0]["clean"] for frame in frames])
         (scene / "out").rename(scene / f"out-{name}")
     surer = answers["tiny"] ** 2
     surer /= surer.sum(1, keepdims=True)
     np.testing.assert_allclose(answers["hospital"], surer, atol=1e-3)
+
+
+def test_trust_in_a_name_that_is_not_in_use(scene: Desk) -> None:
+    """A mistyped name is a mistake, and nothing is locked."""
+    for name in ("tinny", "hospital"):
+        for outcome in (lock(scene, "tiny", "--trust-bundle", name), list_(scene, *TRUST)):
+            assert (outcome.code, len(outcome.errors)) == (2, 1)
+            assert "no bundle of this name is in use" in outcome.errors[0]
+            assert "dr_classifier_tiny" in outcome.err
+    assert not (scene / "out").exists()
 
 
 def test_several_bundles_may_be_trusted(scene: Desk) -> None:

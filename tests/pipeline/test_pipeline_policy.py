@@ -11,7 +11,7 @@ import pytest
 from medlocker_dicom.bundles import bundle
 from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageError
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.pipeline.models import load_models
+from medlocker_dicom.pipeline.models import QUICK, load_models
 from medlocker_dicom.pipeline.policy import Policy, make_policy
 from tiny_bundles import write_own_code
 
@@ -73,8 +73,8 @@ def models(tiny_bundles: Path, export_cache: Path, monkeypatch: pytest.MonkeyPat
     return tiny_bundles
 
 
-def test_every_classifier_is_loaded_by_default(models: Path, tmp_path: Path) -> None:
-    """Without names all classifiers take part, and the segmenter is none."""
+def test_every_classifier_of_ones_own_is_loaded_by_default(models: Path, tmp_path: Path) -> None:
+    """Without names all classifiers of the user's folder take part, and the segmenter is none."""
     shutil.copytree(models, tmp_path / "all")
     shutil.copytree(models / "dr_classifier_tiny", tmp_path / "all" / "dr_classifier_twin")
     ensemble, segmenter = load_models([], tmp_path / "all")
@@ -84,10 +84,37 @@ def test_every_classifier_is_loaded_by_default(models: Path, tmp_path: Path) -> 
     assert len(load_models(["twin"], tmp_path / "all")[0].classifiers) == 1
 
 
+def names_of(names: list[str], folder: Path | None = None) -> list[str]:
+    """Load models; the classifiers' names."""
+    return [c.bundle.name for c in load_models(names, folder)[0].classifiers]
+
+
+def test_the_quick_ones_are_asked_by_default(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a user has no classifiers three of the shipped take part; `all` takes every one."""
+    shipped = tmp_path / "shipped"
+    monkeypatch.setattr(bundle, "SHIPPED", shipped)
+    shutil.copytree(models / "lesion_segmenter", shipped / "lesion_segmenter")
+    every = sorted(f"dr_classifier_{name}" for name in ("vgg16", *QUICK))
+    for name in every:
+        shutil.copytree(models / "dr_classifier_tiny", shipped / name)
+    assert names_of([]) == [f"dr_classifier_{name}" for name in QUICK]
+    assert names_of(["all"]) == every
+    own = tmp_path / "own"
+    shutil.copytree(models / "lesion_segmenter", own / "lesion_segmenter")
+    assert names_of([], own) == [f"dr_classifier_{name}" for name in QUICK]
+    shutil.copytree(models / "dr_classifier_tiny", own / "dr_classifier_mine")
+    assert names_of([], own) == ["dr_classifier_mine"]
+    assert names_of(["all"], own) == sorted([*every, "dr_classifier_mine"])
+
+
 def test_models_that_are_not_there(models: Path, tmp_path: Path) -> None:
     """No classifier, an unknown name and a missing segmenter are errors of their own."""
-    with pytest.raises(BundleMissingError, match="no classifier bundles in"):
+    with pytest.raises(BundleMissingError, match="no bundle named resnet18"):
         load_models([], tmp_path)
+    with pytest.raises(BundleMissingError, match="no classifier bundles in"):
+        load_models(["all"], tmp_path)
     with pytest.raises(BundleMissingError, match="no bundle named vgg16"):
         load_models(["tiny", "vgg16"], models)
     shutil.copytree(models / "dr_classifier_tiny", tmp_path / "dr_classifier_tiny")
