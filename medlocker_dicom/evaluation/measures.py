@@ -47,7 +47,7 @@ def grading_figures(
     """
     chosen = probabilities.argmax(1)
     figures: dict[str, float | None] = {
-        "n": float(len(grades)),
+        "n": len(grades),
         "accuracy": float(accuracy_score(grades, chosen)),
         "kappa": _kappa(grades, chosen, probabilities.shape[1]),
         "ece": calibration_error(probabilities, grades),

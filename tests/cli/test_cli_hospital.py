@@ -167,6 +167,7 @@ def test_the_doubled_logits_are_surer(scene: Desk) -> None:
 
 def test_trust_in_a_name_that_is_not_in_use(scene: Desk) -> None:
     """A mistyped name is a mistake, and nothing is locked."""
+    (scene / "mine").mkdir()
     for name in ("tinny", "hospital"):
         for outcome in (lock(scene, "tiny", "--trust-bundle", name), list_(scene, *TRUST)):
             assert (outcome.code, len(outcome.errors)) == (2, 1)
