@@ -1,8 +1,8 @@
-"""The album: numbered views of the photographs, and what the teacher says of each.
+"""The album: numbered views of the photographs, and the teacher's grades of each.
 
 A view's number seeds its turn, scale and shift, so it is drawn anew at whatever size a
-student wants; only the teacher's answers are kept. They are asked for once and serve every
-student (a consistent teacher, Beyer et al. 2022; hints, Romero et al. 2015).
+student wants. The teacher, which sees it larger, is asked once for every student
+(a consistent teacher, Beyer et al. 2022).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from medlocker_dicom.bundles.preprocess import normalise, resample
 from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.training.augment import turned
 from medlocker_dicom.training.grading import sampling_weights, training_rows
-from medlocker_dicom.training.teacher import CHANNELS, SIDE, TeacherRecipe, load_teacher
+from medlocker_dicom.training.teacher import SIDE, TeacherRecipe, load_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,17 +36,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 SEED = 20240614
 BATCH = 16
-#: The teacher's answers by file name, with their shapes.
-SHAPES = {
-    "logits": (GRADES,),
-    "middle": (CHANNELS[0], SIDE // 16, SIDE // 16),
-    "top": (CHANNELS[1], SIDE // 32, SIDE // 32),
-}
 
 
 @dataclass(frozen=True)
 class Album:
-    """Views and answers.
+    """Views and grades.
 
     Attributes
     ----------
@@ -54,16 +48,13 @@ class Album:
         The photographs.
     rows
         int64 (N,): the photograph of each view.
-    answers
-        By name, float16 (N, ...) with the shapes of ``SHAPES``.
-    spreads
-        By name, float32 (2, C, 1, 1): mean and standard deviation of each channel of a map.
+    logits
+        float16 (N, 5): the teacher's.
     """
 
     crops: Crops
     rows: NDArray[np.int64]
-    answers: dict[str, NDArray[np.float16]]
-    spreads: dict[str, NDArray[np.float32]]
+    logits: NDArray[np.float16]
 
     def view(self, number: int, size: int) -> NDArray[np.uint8]:
         """Draw a view, uint8 (size, size, 3)."""
@@ -87,7 +78,7 @@ def open_album(crops: Crops, folder: Path, views: int, device: torch.device) -> 
     crops
         The photographs, in the same order every time.
     folder
-        Gets ``checkpoint.pt``, ``model.pt`` and ``log.jsonl`` of the teacher, and the answers.
+        Gets ``checkpoint.pt``, ``model.pt`` and ``log.jsonl`` of the teacher, and the album.
     views
         How many.
     device
@@ -101,53 +92,39 @@ def open_album(crops: Crops, folder: Path, views: int, device: torch.device) -> 
         rows = np.random.default_rng(SEED).choice(train, views, p=weights)
         asked = (sha256_of(folder / "model.pt") or "").encode() + rows.tobytes()
         stamp = hashlib.sha256(asked).hexdigest()[:16]
-        answers = _answers(crops, rows, folder, stamp, device)
-    sample = np.linspace(0, views - 1, min(views, 512)).astype(int)
-    return Album(crops, rows, answers, {k: _spread(answers[k][sample]) for k in ("middle", "top")})
+        logits = _answers(crops, rows, folder / f"album-{stamp}.npy", device)
+    return Album(crops, rows, logits)
 
 
 def _answers(
-    crops: Crops, rows: NDArray[np.int64], folder: Path, stamp: str, device: torch.device
-) -> dict[str, NDArray[np.float16]]:
+    crops: Crops, rows: NDArray[np.int64], file: Path, device: torch.device
+) -> NDArray[np.float16]:
     """Ask the teacher for what is not answered yet."""
-    done_file = folder / f"album-{stamp}.done"
+    views, done_file = len(rows), file.with_suffix(".done")
     done = int(done_file.read_text()) if done_file.exists() else 0
-    files = {name: folder / f"album-{stamp}-{name}.npy" for name in SHAPES}
-    views = len(rows)
     if done < views:
-        mode = "r+" if done else "w+"
-        maps = {
-            name: np.lib.format.open_memmap(files[name], mode, np.float16, (views, *shape))
-            for name, shape in SHAPES.items()
-        }
-        teacher = load_teacher(folder, device)
+        mode: Literal["r+", "w+"] = "r+" if done else "w+"
+        logits = np.lib.format.open_memmap(file, mode, np.float16, (views, GRADES))
+        teacher = load_teacher(file.parent, device)
         for start in range(done, views, BATCH):
             numbers = range(start, min(start + BATCH, views))
             shown = np.stack([draw_view(crops.pixels[rows[n]], n, SIDE) for n in numbers])
-            for name, answer in zip(SHAPES, _ask(teacher, shown, device), strict=True):
-                maps[name][numbers.start : numbers.stop] = answer
+            logits[numbers.start : numbers.stop] = _ask(teacher, shown, device)
             if not numbers.stop % 1024 or numbers.stop == views:
-                for array in maps.values():
-                    array.flush()
+                logits.flush()
                 write_file(done_file, str(numbers.stop).encode())
                 log.info("teacher asked about %d of %d views", numbers.stop, views)
-    return {name: np.load(path, mmap_mode="r") for name, path in files.items()}
+    answered: NDArray[np.float16] = np.load(file)
+    return answered
 
 
 @torch.no_grad()
-def _ask(
-    teacher: Teacher, views: NDArray[np.uint8], device: torch.device
-) -> list[NDArray[np.float16]]:
+def _ask(teacher: Teacher, views: NDArray[np.uint8], device: torch.device) -> NDArray[np.float16]:
     inputs = torch.from_numpy(normalise(views)).to(device, memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16):
-        answers = teacher.answer(inputs)
-    return [answer.half().cpu().numpy() for answer in answers]
-
-
-def _spread(maps: NDArray[np.float16]) -> NDArray[np.float32]:
-    values = maps.astype(np.float32)
-    mean, deviation = values.mean((0, 2, 3)), values.std((0, 2, 3)) + 1e-4
-    return np.stack([mean, deviation]).astype(np.float32)[:, :, None, None]
+        logits: torch.Tensor = teacher(inputs)
+    halves: NDArray[np.float16] = logits.half().cpu().numpy()
+    return halves
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Recipe of the DR classifiers.
 
-A student learns from the graded photographs and from a teacher (``album.py``): two of its
-maps have to predict the teacher's, which teaches edges, vessels and lesions faster than a
-few thousand graded eyes can, and its grades follow the teacher's of the very view that it sees.
-Stages of growing input size; weights are averaged and the averaged ones are kept.
+A student learns from the graded photographs and from a teacher. Its maps at four sizes have to
+predict the teacher's of the same input (hints, Romero et al. 2015), which teaches edges, vessels
+and lesions faster than a few thousand graded eyes can. Its grades follow those that the teacher
+gave to a larger rendering of the same view (``album.py``). Stages of growing input size; weights
+are averaged and the averaged ones are kept.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from medlocker_dicom.training.checkpoint import Checkpoint
 from medlocker_dicom.training.descent import Descent, channels_last
 from medlocker_dicom.training.grading import grade_loss, held_out_figures
 from medlocker_dicom.training.photographs import load_crops
-from medlocker_dicom.training.teacher import CHANNELS
+from medlocker_dicom.training.teacher import CHANNELS, load_teacher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medlocker_dicom.training.album import Album
+    from medlocker_dicom.training.teacher import Teacher
 
 #: px of a crop that a student's view is drawn from.
 CROP = 320
@@ -70,8 +72,8 @@ class ClassifierRecipe:
     network
         float32 (B, 3, S, S) -> logits (B, 5).
     hint_layers
-        Names of two submodules whose outputs have to predict the teacher's maps, at about 1/16
-        and 1/32 of the side: (B, C, h, w), or (B, 1 + h * w, C) of a transformer.
+        Names of four submodules whose outputs have to predict the teacher's maps, at about 1/4,
+        1/8, 1/16 and 1/32 of the side: (B, C, h, w), or (B, 1 + h * w, C) of a transformer.
     data_dir
         Folder of the photograph sets.
     output_dir
@@ -106,7 +108,7 @@ class ClassifierRecipe:
         crops = load_crops(Path(self.data_dir), CROP, Path(self.teacher_dir))
         album = open_album(crops, Path(self.teacher_dir), self.views, device)
         torch.manual_seed(self.seed)  # here, as the album may have had a teacher to train
-        run = _Run(self, album, out, device)
+        run = _Run(self, album, load_teacher(Path(self.teacher_dir), device), out)
         run.done = run.checkpoint.resume(device)
         for epoch, stage in enumerate(self.epochs()):
             if epoch >= run.done:
@@ -119,13 +121,12 @@ class ClassifierRecipe:
 
 
 class _Run:
-    def __init__(
-        self, recipe: ClassifierRecipe, album: Album, out: Path, device: torch.device
-    ) -> None:
-        self.recipe, self.album, self.device, self.done = recipe, album, device, 0
-        self.student = channels_last(recipe.network, device)
+    def __init__(self, recipe: ClassifierRecipe, album: Album, teacher: Teacher, out: Path) -> None:
+        self.recipe, self.album, self.teacher, self.done = recipe, album, teacher, 0
+        self.device = torch.device(recipe.device)
+        self.student = channels_last(recipe.network, self.device)
         self.features = [_Features(self.student, name) for name in recipe.hint_layers]
-        self.hints = nn.ModuleList(self._hints(recipe.epochs()[0].size)).to(device)
+        self.hints = nn.ModuleList(self._hints(recipe.epochs()[0].size)).to(self.device)
         groups = [([*self.student.parameters(), *self.hints.parameters()], recipe.learning_rate)]
         self.batches = min(recipe.samples_an_epoch, len(album.rows)) // recipe.batch_size
         steps = len(recipe.epochs()) * self.batches
@@ -174,35 +175,20 @@ class _Run:
         inputs = torch.from_numpy(normalise(np.stack(views))).to(
             self.device, memory_format=torch.channels_last
         )
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            wanted = self.teacher.maps(inputs)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.halved):
             logits = self.student(inputs).float()
             guesses = [
                 hint(feature.map()) for hint, feature in zip(self.hints, self.features, strict=True)
             ]
         graded = grade_loss(logits, grades)
-        middle, top = (
-            feature_loss(guess.float(), self._maps(name, numbers, poses))
-            for name, guess in zip(("middle", "top"), guesses, strict=True)
-        )
-        hinted = middle + top
-        wanted = torch.from_numpy(album.answers["logits"][numbers].astype(np.float32))
-        taught = functional.cross_entropy(logits, wanted.to(self.device).softmax(1))
+        hints = [feature_loss(*pair) for pair in zip(guesses, wanted, strict=True)]
+        hinted = torch.stack(hints).sum()
+        likely = torch.from_numpy(album.logits[numbers].astype(np.float32)).softmax(1)
+        taught = functional.cross_entropy(logits, likely.to(self.device))
         self.descent.step(graded + stage.hint * hinted + stage.taught * taught)
         return graded.item(), hinted.item(), taught.item()
-
-    def _maps(
-        self, name: str, numbers: NDArray[np.int64], poses: NDArray[np.int64]
-    ) -> torch.Tensor:
-        """Give the teacher's maps of views in their poses, each channel standardised."""
-        mean, deviation = self.album.spreads[name]
-        maps = self.album.answers[name][numbers].astype(np.float32)
-        turned = np.stack(
-            [
-                _posed(m.transpose(1, 2, 0), p).transpose(2, 0, 1)
-                for m, p in zip(maps, poses, strict=True)
-            ]
-        )
-        return torch.from_numpy((turned - mean) / deviation).to(self.device)
 
 
 class _Features:
@@ -231,15 +217,22 @@ def _posed(picture: NDArray[Any], pose: int) -> NDArray[Any]:
 
 
 def feature_loss(predicted: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of two maps, the finer averaged down to the coarser.
+    """Mean squared error of maps, each channel of the wanted one standardised over the batch.
 
     Parameters
     ----------
     predicted
         float (B, C, h, w).
     wanted
-        float (B, C, h', w'), standardised: 1 is the loss of one that predicts the mean.
+        float (B, C, h', w'), brought to (h, w) first.
+
+    Returns
+    -------
+    torch.Tensor
+        1 for a prediction of the mean.
     """
-    side = min(predicted.shape[-1], wanted.shape[-1])
-    first, second = (functional.adaptive_avg_pool2d(x, (side, side)) for x in (predicted, wanted))
-    return functional.mse_loss(first, second)
+    sized = functional.interpolate(
+        wanted.float(), predicted.shape[-2:], mode="bilinear", antialias=True
+    )
+    standard = functional.batch_norm(sized, None, None, training=True)
+    return functional.mse_loss(predicted.float(), standard)

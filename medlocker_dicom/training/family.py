@@ -54,36 +54,41 @@ class Architecture:
         Whether training in half precision is faster: not where most convolutions are depthwise.
     remark
         In what it differs from the paper's.
+    note
+        In what its weights differ from those that the recipe gives.
     """
 
     name: str
     title: str
     cited: str
     reference: str
-    hint_layers: tuple[str, str]
+    hint_layers: tuple[str, ...]
     stages: tuple[tuple[float, float, float, float], ...]
     input_size: int = 224
     learning_rate: float = 2e-3
     halved: bool = True
     remark: str = ""
+    note: str = ""
 
 
-STAGES = ((160, 30, 1.0, 2.0), (224, 6, 0.5, 2.0))
+STAGES = ((128, 6, 1.0, 2.0), (160, 8, 1.0, 2.0), (224, 4, 0.5, 2.0))
 FAMILY = (
     Architecture(
         "resnet18",
         "ResNet18",
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
-        ("layer3", "layer4"),
+        ("layer1", "layer2", "layer3", "layer4"),
         STAGES,
+        note="The present weights are older than this recipe: their teacher was not fine-tuned, "
+        "and they learnt its last map alone.",
     ),
     Architecture(
         "resnet50",
         "ResNet50",
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
-        ("layer3", "layer4"),
+        ("layer1", "layer2", "layer3", "layer4"),
         STAGES,
     ),
     Architecture(
@@ -91,7 +96,7 @@ FAMILY = (
         "DenseNet121",
         "Huang et al. 2017",
         "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
-        ("features.denseblock3", "features.norm5"),
+        ("features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"),
         STAGES,
     ),
     Architecture(
@@ -99,7 +104,7 @@ FAMILY = (
         "MobileNetV3-Large",
         "Howard et al. 2019",
         "Howard A. et al. Searching for MobileNetV3. ICCV 2019",
-        ("features.12", "features.16"),
+        ("features.3", "features.6", "features.12", "features.16"),
         STAGES,
         halved=False,
     ),
@@ -108,7 +113,7 @@ FAMILY = (
         "InceptionV3",
         "Szegedy et al. 2016",
         "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
-        ("Mixed_6e", "Mixed_7c"),
+        ("maxpool1", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
         STAGES,
         remark="Without the auxiliary head.",
     ),
@@ -118,7 +123,7 @@ FAMILY = (
         "Simonyan and Zisserman 2015",
         "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
         "recognition. ICLR 2015",
-        ("features.33", "features.43"),
+        ("features.13", "features.23", "features.33", "features.43"),
         STAGES,
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
@@ -129,8 +134,8 @@ FAMILY = (
         "Dosovitskiy et al. 2021",
         "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
         "at scale. ICLR 2021",
-        ("encoder.layers.encoder_layer_7", "encoder.ln"),
-        ((224, 36, 1.0, 2.0),),
+        (*(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8)), "encoder.ln"),
+        ((224, 18, 1.0, 2.0),),
         learning_rate=1e-3,
         remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
         "192 channels.",
@@ -149,6 +154,7 @@ def rendered(architecture: Architecture, published: dict[str, Any]) -> dict[str,
         The folder's present metadata, whose published fields are kept; empty for a new folder.
     """
     environment = Environment(
+        trim_blocks=True,
         loader=PackageLoader("medlocker_dicom.training"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,

@@ -33,12 +33,11 @@ if TYPE_CHECKING:
 
 #: Side in px of what the teacher looks at.
 SIDE = 288
-#: Channels of its maps at 1/16 and 1/32 of the side.
-CHANNELS = (112, 320)
 #: First blocks, which stay as ImageNet made them: edges and colours.
 FROZEN = 3
-#: The last block at 1/16 of the side.
-MIDDLE = 10
+#: The last blocks at 1/4, 1/8, 1/16 and 1/32 of the side, and the channels of their maps.
+LEVELS = (2, 4, 10, 15)
+CHANNELS = (24, 40, 112, 320)
 
 
 class Teacher(nn.Module):
@@ -71,20 +70,23 @@ class Teacher(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map float32 (B, 3, S, S) normalised RGB to logits (B, 5)."""
-        return self.answer(x)[0]
+        lite, x = self.backbone, self.maps(x)[-1]
+        features = lite._swish(lite._bn1(lite._conv_head(x)))  # noqa: SLF001  the same
+        logits: torch.Tensor = self.head(self.dropout(features.mean((2, 3))))
+        return logits
 
-    def answer(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (B, 5), and maps (B, 112, S/16, S/16) and (B, 320, S/32, S/32)."""
+    def maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Give maps (B, C, S/r, S/r) for C of ``CHANNELS`` and r of 4, 8, 16 and 32."""
         lite = self.backbone
         mean, std = x.new_tensor(MEAN), x.new_tensor(STD)
         levels = (x * std[:, None, None] + mean[:, None, None]) * 255
         x = lite._swish(lite._bn0(lite._conv_stem((levels - 127) / 128)))  # noqa: SLF001  the same
-        middle = x
+        found = []
         for number, block in enumerate(lite._blocks):  # noqa: SLF001  the same
             x = block(x, drop_connect_rate=0.1 if self.training and number >= FROZEN else 0)
-            middle = x if number == MIDDLE else middle
-        features = lite._swish(lite._bn1(lite._conv_head(x)))  # noqa: SLF001  the same
-        return self.head(self.dropout(features.mean((2, 3)))), middle, x
+            if number in LEVELS:
+                found.append(x)
+        return found
 
 
 @dataclass
@@ -146,7 +148,7 @@ class TeacherRecipe:
 
 
 def load_teacher(folder: Path, device: torch.device) -> Teacher:
-    """Load a trained teacher, ready to answer."""
+    """Load a trained teacher, ready to teach."""
     teacher = Teacher()
     state = torch.load(folder / "model.pt", map_location=device, weights_only=True)
     teacher.load_state_dict(state)

@@ -91,11 +91,12 @@ def test_texts_are_filled_in(architecture: Architecture) -> None:
         f"# Diabetic retinopathy grader, {architecture.title}\n"
     )
     assert architecture.remark in texts["docs/README.md"]
+    assert architecture.note in texts["docs/README.md"]
 
 
 @EACH
-def test_a_network_gives_two_maps(architecture: Architecture) -> None:
-    """Its target builds one, and the hint layers see a 16th and a 32nd of the side, about."""
+def test_a_network_gives_four_maps(architecture: Architecture) -> None:
+    """Its target builds one; its hint layers see a 4th to a 32nd of the side, about."""
     definition = configured(architecture, "inference")["network_def"]
     network = found(definition.pop("_target_"))(**definition).eval()
     layers = [_Features(network, name) for name in architecture.hint_layers]
@@ -103,11 +104,12 @@ def test_a_network_gives_two_maps(architecture: Architecture) -> None:
     with torch.no_grad():
         logits = network(torch.zeros(1, 3, size, size))
     assert logits.shape == (1, 5)
-    middle, top = (layer.map().shape for layer in layers)
-    assert middle[2] == middle[3] == pytest.approx(size / 16, rel=0.15)
-    # a transformer has as many tokens in every layer; the loss averages them down
-    step = 16 if architecture.name == "vit" else 32
-    assert top[2] == top[3] == pytest.approx(size / step, rel=0.3)
+    # a transformer has as many tokens in every layer; the loss resizes the teacher's maps
+    steps = (16,) * 4 if architecture.name == "vit" else (4, 8, 16, 32)
+    for layer, step in zip(layers, steps, strict=True):
+        height, width = layer.map().shape[2:]
+        assert height == width == pytest.approx(size / step, rel=0.3 if step == 32 else 0.15)
+    assert len(set(architecture.hint_layers)) == 4
     assert asdict(architecture)["hint_layers"] == architecture.hint_layers
 
 
@@ -124,7 +126,7 @@ def test_the_training_configuration_fits_the_recipe(architecture: Architecture) 
     assert recipe.halved is architecture.halved
     stages = recipe.epochs()
     assert stages[-1].size == architecture.input_size
-    assert len(stages) == sum(stage[1] for stage in architecture.stages) == 36
+    assert len(stages) == sum(stage[1] for stage in architecture.stages) == 18
     assert config["network_def"] == configured(architecture, "inference")["network_def"]
     assert config["network_def"]["_target_"] == (
         f"medlocker_dicom.bundles.networks.{architecture.name}"

@@ -48,33 +48,60 @@ def test_grade_loss_minds_how_far_off() -> None:
     assert len(set(losses)) == 5
 
 
-def test_feature_loss_by_hand() -> None:
-    """0 for the map itself, and one unit off in half of the places costs a half."""
-    wanted = torch.arange(16.0).reshape(2, 2, 2, 2)
-    assert float(feature_loss(wanted, wanted)) == 0
-    off = wanted.clone()
-    off[..., 0] += 1
-    assert float(feature_loss(off, wanted)) == 0.5
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (0.1, 3), (40, -200), (-5, 1)])
+def test_feature_loss_by_hand(scale: float, offset: float) -> None:
+    """0 for the standardised map, 1 for zero, 1/2 for one unit off in half of the places."""
+    maps = torch.randn(8, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+    places = (0, 2, 3)
+    spread = maps.std(places, correction=0, keepdim=True)
+    standard = (maps - maps.mean(places, keepdim=True)) / spread
+    # each channel in a scale of its own, as those of a network are
+    wanted = offset + scale * maps * torch.tensor([1.0, 2, 3, 4])[:, None, None]
+    standard *= math.copysign(1, scale)
+    assert float(feature_loss(standard, wanted)) == pytest.approx(0, abs=1e-5)
+    assert float(feature_loss(torch.zeros_like(maps), wanted)) == pytest.approx(1, rel=2e-3)
+    off = standard.clone()
+    off[..., :3] += 1
+    assert float(feature_loss(off, wanted)) == pytest.approx(0.5, rel=5e-3)
 
 
-def test_feature_loss_of_the_mean_is_one() -> None:
-    """Of a standardised map, whoever predicts nothing but its mean pays 1."""
-    torch.manual_seed(0)
-    wanted = torch.randn(8, 4, 6, 6)
-    wanted = (wanted - wanted.mean()) / wanted.std(correction=0)
-    assert float(feature_loss(torch.zeros_like(wanted), wanted)) == pytest.approx(1, rel=1e-5)
+def test_feature_loss_wants_what_tells_pictures_apart() -> None:
+    """Channels are standardised over the batch: what differs between pictures alone counts."""
+    levels = torch.tensor([1.0, 2, 3, 4])[:, None, None, None]
+    wanted, standard = levels.expand(4, 1, 3, 3), (levels - 2.5) / math.sqrt(1.25)
+    assert float(feature_loss(standard.expand(4, 1, 3, 3), wanted)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("finer", ["predicted", "wanted"])
-def test_feature_loss_averages_the_finer_map(finer: str) -> None:
-    """A map of 4 x 4 is worth as much as the one of 2 x 2 that its blocks' means make."""
-    coarse = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    fine += torch.tensor([[1.0, -1.0], [1.0, -1.0]]).tile(2, 2)
-    pair = (fine, coarse) if finer == "predicted" else (coarse, fine)
-    assert float(feature_loss(*pair)) == pytest.approx(0, abs=1e-12)
-    shifted = (pair[0] + 2, pair[1])
-    assert float(feature_loss(*shifted)) == pytest.approx(4)
+def ramp(side: int) -> torch.Tensor:
+    """Return maps (2, 1, side, side) that rise from left to right, -1.5 to 1.5 or so."""
+    x = ((torch.arange(side) + 0.5) / side - 0.5) * math.sqrt(12)
+    return x.expand(2, 1, side, side)
+
+
+@pytest.mark.parametrize(("predicted", "wanted"), [(16, 4), (4, 16), (7, 5), (5, 7), (14, 2)])
+def test_feature_loss_brings_the_wanted_map_to_size(predicted: int, wanted: int) -> None:
+    """The same picture at another size costs next to nothing; mirrored it costs almost 4."""
+    assert float(feature_loss(ramp(predicted), ramp(wanted))) < 0.1
+    assert float(feature_loss(ramp(predicted).flip(3), ramp(wanted))) > 3.5
+
+
+def test_feature_loss_averages_a_finer_map() -> None:
+    """Noise that is finer than the student's places is averaged away, not sampled."""
+    generator = torch.Generator().manual_seed(3)
+    levels = torch.randn(32, 1, 1, 1, generator=generator)
+    wanted = levels + torch.randn(32, 1, 16, 16, generator=generator)
+    standard = (levels - levels.mean()) / levels.std(correction=0)
+    assert float(feature_loss(standard.expand(32, 1, 4, 4), wanted)) < 0.1
+
+
+def test_feature_loss_takes_maps_of_half_precision() -> None:
+    """Maps of half precision will do; the loss and its gradient are of single precision."""
+    predicted = torch.zeros(4, 2, 3, 3, requires_grad=True)
+    wanted = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(1)).bfloat16()
+    loss = feature_loss(predicted, wanted)
+    (gradient,) = torch.autograd.grad(loss, predicted)
+    assert loss.dtype == gradient.dtype == torch.float32
+    assert gradient.abs().min() > 0
 
 
 def test_lesion_loss_by_hand() -> None:

@@ -60,7 +60,7 @@ def log_of(out: Path) -> list[dict[str, Any]]:
 def grader(data: Path, out: Path, seed: int = 0, **fields: Any) -> ClassifierRecipe:
     """Return a recipe of four short epochs; `fields` differ. All share one teacher."""
     plan: dict[str, Any] = {
-        "stages": [[24, 1, 1.0, 1.0], [32, 3, 0.5, 1.0]],
+        "stages": [[32, 1, 1.0, 1.0], [48, 3, 0.5, 1.0]],
         "samples_an_epoch": 24,
         "batch_size": 8,
         "views": 200,
@@ -176,7 +176,7 @@ def test_a_run_stopped_while_it_writes_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("make", "other"), [(grader, {"stages": [[24, 2, 0, 0]]}), (marker, {"steps": 16})]
+    ("make", "other"), [(grader, {"stages": [[32, 2, 0, 0]]}), (marker, {"steps": 16})]
 )
 def test_another_plan_is_refused(
     make: Make, other: dict[str, Any], data: Path, tmp_path: Path

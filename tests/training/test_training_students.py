@@ -1,6 +1,7 @@
-"""How a student learns from its teacher: maps and grades of the very view that it sees."""
+"""How a student learns from its teacher: maps of the very input, grades of the same view."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from training_sets import HINTS, LOOK, TinyGrader, quicken, ringed, rings, same, state_of
+from training_sets import HINTS, TinyGrader, quicken, ringed, rings, same, state_of
 
 from medlocker_dicom.bundles import networks
 from medlocker_dicom.training import classifier
@@ -19,7 +19,7 @@ from medlocker_dicom.training.checkpoint import Checkpoint
 from medlocker_dicom.training.classifier import POSES, ClassifierRecipe, _Features, _posed, _Run
 from medlocker_dicom.training.family import FAMILY, Architecture
 from medlocker_dicom.training.grading import predict
-from medlocker_dicom.training.teacher import CHANNELS
+from medlocker_dicom.training.teacher import CHANNELS, Teacher
 
 CPU = torch.device("cpu")
 VIEWS = 64
@@ -41,13 +41,21 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Album:
         return open_album(ringed(20), tmp_path_factory.mktemp("teacher"), VIEWS, CPU)
 
 
+@pytest.fixture(scope="module")
+def tutor() -> Teacher:
+    """Return a teacher that knows ImageNet alone."""
+    torch.manual_seed(0)
+    return Teacher().eval()
+
+
 @pytest.fixture
-def opens(monkeypatch: pytest.MonkeyPatch) -> Callable[[Album], None]:
-    """Return what lets recipes open an album that is already there."""
+def opens(tutor: Teacher, monkeypatch: pytest.MonkeyPatch) -> Callable[[Album], None]:
+    """Return what lets recipes open an album, and load a teacher, that are already there."""
 
     def use(album: Album) -> None:
         monkeypatch.setattr(classifier, "load_crops", lambda *_: album.crops)
         monkeypatch.setattr(classifier, "open_album", lambda *_: album)
+        monkeypatch.setattr(classifier, "load_teacher", lambda *_: tutor)
 
     return use
 
@@ -103,7 +111,7 @@ def test_taught_grades_are_taken(
 ) -> None:
     """A teacher that is sure of grade 3, heard loudly, gets a student that says grade 3."""
     sure = np.tile(np.array([0, 0, 0, 9, 0], np.float16), (VIEWS, 1))
-    opens(replace(book, answers=book.answers | {"logits": sure}))
+    opens(replace(book, logits=sure))
     recipe(stages=[[32, 6, 0.0, 50.0]]).run()
     network = TinyGrader()
     network.load_state_dict(state_of(tmp_path / "out" / "checkpoint.pt")["network"])
@@ -148,52 +156,101 @@ def test_the_eight_poses_differ() -> None:
     assert np.array_equal(poses[0], square)
 
 
-def pooled(views: NDArray[np.uint8], side: int) -> NDArray[np.float16]:
-    """Return maps (B, 3, side, side) of mean colours."""
-    batch, whole = views.shape[:2]
-    blocks = views.reshape(batch, side, whole // side, side, whole // side, 3).mean((2, 4))
-    return np.asarray(blocks.transpose(0, 3, 1, 2), np.float16)
-
-
-def test_views_and_maps_turn_alike(
-    recipe: Make, book: Album, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_teacher_sees_what_the_student_sees(
+    recipe: Make,
+    book: Album,
+    tutor: Teacher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A teacher whose maps are colours wants those that the student sees, in every pose."""
-    shown = np.stack([book.view(number, LOOK) for number in range(VIEWS)])
-    maps = {"middle": pooled(shown, 4), "top": pooled(shown, 2)}
-    still = np.stack([np.zeros(3), np.ones(3)]).astype(np.float32)[:, :, None, None]
-    album = replace(book, answers=book.answers | maps, spreads=dict.fromkeys(maps, still))
-    monkeypatch.setattr(classifier, "CHANNELS", (3, 3))
+    """Both get the very same tensor; each hint has to predict the map of its level for it."""
+    made = recipe()
+    run = _Run(made, book, tutor, tmp_path)
+    seen, shown, pairs = list[Any](), list[Any](), list[Any]()
+    run.student.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    maps, loss = tutor.maps, classifier.feature_loss
+
+    def watched(inputs: torch.Tensor) -> list[torch.Tensor]:
+        shown.append(inputs)
+        return maps(inputs)
+
+    def paired(*pair: torch.Tensor) -> torch.Tensor:
+        pairs.append(pair)
+        return loss(*pair)
+
+    monkeypatch.setattr(tutor, "maps", watched)
+    monkeypatch.setattr(classifier, "feature_loss", paired)
+    losses = run.step(np.arange(16), made.epochs()[0], np.random.default_rng(0))
+    assert seen[0] is shown[0]
+    assert len(seen) == len(shown) == 1
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        again = maps(seen[0])
+    for (predicted, wanted), expected, channels in zip(pairs, again, CHANNELS, strict=True):
+        assert torch.equal(wanted, expected)
+        assert predicted.shape[:2] == wanted.shape[:2] == (16, channels)
+    assert losses[1] == pytest.approx(sum(loss(*pair).item() for pair in pairs), rel=1e-5)
+
+
+def test_the_teacher_learns_nothing(
+    recipe: Make, book: Album, tutor: Teacher, tmp_path: Path
+) -> None:
+    """A step gives it no gradient and leaves its weights and statistics; the student's move."""
+    made = recipe(stages=[[32, 1, 1.0, 1.0]])
+    run = _Run(made, book, tutor, tmp_path)
+    before = deepcopy(tutor.state_dict())
+    students = deepcopy(run.student.state_dict())
+    hints = deepcopy(run.hints.state_dict())
+    run.student.train()
+    run.step(np.arange(16), made.epochs()[0], np.random.default_rng(0))
+    assert not tutor.training
+    assert all(parameter.grad is None for parameter in tutor.parameters())
+    assert same(dict(before), dict(tutor.state_dict()))
+    assert not any(torch.equal(v, students[k]) for k, v in run.student.state_dict().items())
+    assert not any(torch.equal(v, hints[k]) for k, v in run.hints.state_dict().items())
+
+
+def test_views_are_posed(
+    recipe: Make, book: Album, tutor: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eight views about seven are seen turned or mirrored, and all in one of the eight poses."""
     monkeypatch.setattr(classifier, "recoloured", lambda view, _: view)
     monkeypatch.setattr(classifier, "normalise", lambda v: v.transpose(0, 3, 1, 2).astype("f4"))
-    made = recipe(stages=[[LOOK, 1, 1.0, 0.0]])
-    run, seen, wanted = _Run(made, album, tmp_path, CPU), list[Any](), list[Any]()
+    made = recipe()
+    run, seen = _Run(made, book, tutor, tmp_path), list[Any]()
     run.student.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    loss = classifier.feature_loss
-
-    def watched(predicted: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
-        wanted.append(teachers)
-        return loss(predicted, teachers)
-
-    monkeypatch.setattr(classifier, "feature_loss", watched)
     run.step(np.arange(32), made.epochs()[0], np.random.default_rng(0))
-    for side, teachers in zip((4, 2), wanted, strict=True):
-        colours = nn.functional.adaptive_avg_pool2d(seen[0], (side, side))
-        assert torch.allclose(teachers, colours, atol=0.2)
-    unposed = torch.from_numpy(shown[:32].transpose(0, 3, 1, 2).astype(np.float32))
-    turned = (unposed != seen[0]).flatten(1).any(1).float().mean()
-    assert 0.7 < turned < 1
+    found = []
+    for number, inputs in enumerate(seen[0].permute(0, 2, 3, 1).numpy()):
+        poses = [_posed(book.view(number, 32), pose) for pose in range(POSES)]
+        found.append([np.array_equal(inputs, pose) for pose in poses].index(True))
+    assert 0.7 < np.mean(np.array(found) > 0) < 1
+    assert len(set(found)) >= 6
 
 
-def test_maps_are_standardised(recipe: Make, book: Album, tmp_path: Path) -> None:
-    """What a student has to predict has mean 0 and spread 1 in each channel."""
-    run = _Run(recipe(), book, tmp_path, CPU)
-    poses = np.zeros(VIEWS, np.int64)
-    for name, channels in zip(("middle", "top"), CHANNELS, strict=True):
-        maps = run._maps(name, np.arange(VIEWS), poses)
-        assert maps.shape[:2] == (VIEWS, channels)
-        assert maps.mean((0, 2, 3)).abs().max() < 0.02
-        assert torch.allclose(maps.std((0, 2, 3)), torch.ones(channels), atol=0.03)
+@pytest.mark.parametrize("layers", [HINTS[:3], [*HINTS, HINTS[0]]])
+def test_hint_layers_are_as_many_as_the_teachers_maps(
+    layers: list[str], recipe: Make, book: Album, tutor: Teacher, tmp_path: Path
+) -> None:
+    """Three or five are refused at the start."""
+    with pytest.raises(ValueError, match="zip"):
+        _Run(recipe(hint_layers=layers), book, tutor, tmp_path)
+
+
+def test_the_teacher_is_that_of_its_folder(
+    recipe: Make, tutor: Teacher, kept: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that filled the album gives the maps too."""
+    asked = list[Any]()
+
+    def watched(*arguments: Any) -> Teacher:
+        asked.append(arguments)
+        return tutor
+
+    made = recipe(stages=[[32, 1, 1.0, 1.0]], teacher_dir="shared/teacher")
+    monkeypatch.setattr(classifier, "load_teacher", watched)
+    made.run()
+    assert asked == [(Path("shared/teacher"), CPU)]
+    assert len(kept) == 1
 
 
 def test_tokens_lie_as_their_patches_do() -> None:

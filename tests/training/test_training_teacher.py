@@ -15,7 +15,13 @@ from medlocker_dicom.training import teacher
 from medlocker_dicom.training.augment import turned
 from medlocker_dicom.training.descent import Descent
 from medlocker_dicom.training.photographs import Crops
-from medlocker_dicom.training.teacher import CHANNELS, Teacher, TeacherRecipe, load_teacher
+from medlocker_dicom.training.teacher import (
+    CHANNELS,
+    LEVELS,
+    Teacher,
+    TeacherRecipe,
+    load_teacher,
+)
 
 CPU = torch.device("cpu")
 STILL = tuple(
@@ -42,19 +48,33 @@ def recipe(out: Path, **fields: Any) -> TeacherRecipe:
 
 
 @torch.no_grad()
-def test_the_teacher_answers_with_grades_and_maps() -> None:
-    """Five logits, a map at 1/16 and one at 1/32 of the side; other eyes, other answers."""
+@pytest.mark.parametrize("side", [LOOK, 96])
+def test_the_teacher_gives_grades_and_maps(side: int) -> None:
+    """Five logits; maps at 1/4, 1/8, 1/16 and 1/32 of the side; other eyes, other answers."""
     quiet = Teacher().eval()
-    inputs = torch.from_numpy(normalise(views()))
-    logits, middle, top = quiet.answer(inputs)
+    inputs = torch.from_numpy(normalise(np.stack([rings(1, 0, side), rings(4, 1, side)])))
+    logits, maps = quiet(inputs), quiet.maps(inputs)
     assert logits.shape == (2, 5)
-    assert middle.shape == (2, CHANNELS[0], LOOK // 16, LOOK // 16)
-    assert top.shape == (2, CHANNELS[1], LOOK // 32, LOOK // 32)
-    for answer in (logits, middle, top):
+    assert [found.shape for found in maps] == [
+        (2, channels, side // step, side // step)
+        for channels, step in zip(CHANNELS, (4, 8, 16, 32), strict=True)
+    ]
+    for answer in (logits, *maps):
         assert answer.dtype == torch.float32
         assert torch.isfinite(answer).all()
         assert not torch.allclose(answer[0], answer[1], atol=0.01)
-    assert torch.equal(quiet(inputs), logits)
+
+
+@torch.no_grad()
+def test_maps_are_the_last_of_their_size() -> None:
+    """Each is what the last block of its side gave: no later one sees as many places."""
+    quiet, outputs = Teacher().eval(), list[torch.Tensor]()
+    for block in quiet.backbone._blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    maps = quiet.maps(torch.from_numpy(normalise(views())))
+    last = {output.shape[-1]: number for number, output in enumerate(outputs)}
+    assert tuple(last[LOOK // step] for step in (4, 8, 16, 32)) == LEVELS
+    assert all(found is outputs[number] for number, found in zip(LEVELS, maps, strict=True))
 
 
 @torch.no_grad()

@@ -17,13 +17,13 @@ from torch import nn
 from medlocker_dicom.phantom import Phantom, phantom
 from medlocker_dicom.training import album, teacher
 from medlocker_dicom.training.photographs import GRADED_SETS, Crops, Graded
-from medlocker_dicom.training.teacher import CHANNELS, TeacherRecipe
+from medlocker_dicom.training.teacher import TeacherRecipe
 
 SIDE = 192
 """Side of the generated eyes in px: large enough to survive JPEG recognisably."""
 LOOK = 64
 """Side in px of what a quickened teacher looks at."""
-HINTS = ["features.2", "features.5"]
+HINTS = ["features.0", "features.2", "features.3", "features.5"]
 """Layers of a `TinyGrader` that can learn from the teacher's maps."""
 Image = NDArray[np.uint8]
 
@@ -117,17 +117,12 @@ def quicken(patch: pytest.MonkeyPatch) -> None:
     """Let the teacher of an album look at `LOOK` px, and learn from eight views of it alone."""
     for module in (album, teacher):
         patch.setattr(module, "SIDE", LOOK)
-    maps = {
-        name: (channels, LOOK // step, LOOK // step)
-        for name, channels, step in zip(("middle", "top"), CHANNELS, (16, 32), strict=True)
-    }
-    patch.setattr(album, "SHAPES", {"logits": (5,), **maps})
     quick = partial(TeacherRecipe, epochs=2, samples_an_epoch=4, batch_size=4)
     patch.setattr(album, "TeacherRecipe", quick)
 
 
 class TinyGrader(nn.Module):
-    """A classifier of some hundred weights, with dropout; `HINTS` are two of its layers."""
+    """A classifier of some hundred weights, with dropout; `HINTS` are four of its layers."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
