@@ -66,7 +66,7 @@ def draw(axes: Any, item: Segmented, segmenter: Segmenter, *, photographs: bool)
         if plane.any():
             axes.contour(plane, [0.5], colors="black", linewidths=0.3)
     lesions = np.asarray(marked[segmenter.lesion_labels].any(0), np.bool_)
-    for box in lesion_boxes(lesions, min_area_fraction=0):
+    for box in lesion_boxes(lesions):
         axes.add_patch(
             Rectangle((box.x, box.y), box.width, box.height, fill=False, color="blue", lw=0.8)
         )

@@ -131,7 +131,7 @@ def archive(
     return desk
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Run torch on one thread: tiny networks only wait for further ones."""
     import torch  # noqa: PLC0415  most tests do without

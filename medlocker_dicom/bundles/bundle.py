@@ -162,7 +162,8 @@ def find_bundle(name: str, folders: list[Path], trusted: Collection[str] = ()) -
         sorted(p.parents[1].name for f in folders for p in f.glob("*/configs/metadata.json"))
     )
     raise BundleMissingError(
-        f"no bundle named {name}", f"known: {known or 'none'}; name a folder with --bundles"
+        f"no bundle named {name} in {', '.join(map(str, folders))}",
+        f"known: {known or 'none'}; name a folder with --bundles",
     )
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from medlocker_dicom.bundles.bundle import Bundle
 
 SEGMENTER = "lesion_segmenter"
-#: Classifiers that are asked where none are named: three families, each quick to ask.
-QUICK = ("resnet18", "mobilenetv3", "densenet121")
+#: Classifiers that are asked where none are named: those that are quick to ask.
+QUICK = ("resnet18",)
 ALL = "all"
 
 
@@ -35,7 +35,7 @@ def load_models(
     ----------
     names
         Bundles or architectures. None means every classifier of the user's own folders, or where
-        these have none, three quick ones of the shipped; ``all`` alone means every classifier.
+        these have none, the quick ones of the shipped; ``all`` alone means every classifier.
     folder
         Looked into before the shipped bundles.
     trusted

@@ -92,7 +92,7 @@ def names_of(names: list[str], folder: Path | None = None) -> list[str]:
 def test_the_quick_ones_are_asked_by_default(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a user has no classifiers three of the shipped take part; `all` takes every one."""
+    """Without classifiers of the user the quick shipped ones take part; `all` takes every one."""
     shipped = tmp_path / "shipped"
     monkeypatch.setattr(bundle, "SHIPPED", shipped)
     shutil.copytree(models / "lesion_segmenter", shipped / "lesion_segmenter")
