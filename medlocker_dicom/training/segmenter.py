@@ -26,14 +26,14 @@ from medlocker_dicom.training.descent import Descent, channels_last
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 LABELS = ("MA", "HE", "EX", "SE", "OD")
 DISC = 4
 #: About the share of a patch's px that carries a lesion label.
 RARE = 0.01
-#: Share of the patches that lie around a lesion of each label; the rest lie anywhere.
-SHARES = (0.3, 0.2, 0.15, 0.13, 0.04)
 #: Share of the patches around lesions whose lesions move into a healthy retina.
 TRANSPLANTED = 0.25
 
@@ -50,13 +50,21 @@ class SegmenterRecipe:
         Folder of the photograph sets.
     output_dir
         Gets ``checkpoint.pt`` (to resume), ``model.pt`` and ``log.jsonl``.
+    start
+        A ``model.pt`` of this network to start from; empty starts at random.
+    shares
+        Of the patches, around lesions of each label; the rest lie anywhere.
     diameter
         Retina diameter in px at which the segmenter sees every photograph.
+    healthy
+        How many grade-0 photographs are looked at.
     """
 
     network: nn.Module
     data_dir: str
     output_dir: str
+    start: str = ""
+    shares: tuple[float, ...] = (0.3, 0.2, 0.15, 0.13, 0.04)
     diameter: int = 1152
     patch: int = 192
     batch_size: int = 8
@@ -85,10 +93,13 @@ class SegmenterRecipe:
 class _Run:
     def __init__(self, recipe: SegmenterRecipe, images: list[Segmented], out: Path) -> None:
         self.recipe, self.done = recipe, 0
-        self.patches = Patches(images, recipe.patch)
+        self.patches = Patches(images, recipe.patch, recipe.shares)
         self.device = torch.device(recipe.device)
         self.network = channels_last(recipe.network, self.device)
-        expect_rare(self.network)
+        if recipe.start:
+            self.network.load_state_dict(torch.load(recipe.start, weights_only=True))
+        else:
+            expect_rare(self.network)
         self.descent = Descent(
             self.network,
             [(self.network.parameters(), recipe.learning_rate)],
@@ -164,10 +175,12 @@ class Patches:
         At least one; those without any lesion receive transplanted ones.
     side
         px.
+    shares
+        Of the patches, around lesions of each label; the rest lie anywhere.
     """
 
-    def __init__(self, images: list[Segmented], side: int) -> None:
-        self.images, self.side = images, side
+    def __init__(self, images: list[Segmented], side: int, shares: Sequence[float]) -> None:
+        self.images, self.side, self.shares = images, side, shares
         self.healthy = [n for n, item in enumerate(images) if not item.mask.any()]
         self._centres = [
             [_centres(item.mask, bit) for item in images] for bit in range(len(LABELS))
@@ -175,7 +188,8 @@ class Patches:
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """Draw one patch."""
-        label = int(rng.choice(len(SHARES) + 1, p=[*SHARES, 1 - sum(SHARES)]))
+        likely = [*self.shares, 1 - sum(self.shares)]
+        label = int(rng.choice(len(likely), p=likely))
         shown = [
             n for n in range(len(self.images)) if label < DISC + 1 and len(self._centres[label][n])
         ]

@@ -10,13 +10,14 @@ from medlocker_dicom.training.photographs import Segmented
 from medlocker_dicom.training.segmenter import (
     DISC,
     LABELS,
-    SHARES,
     TRANSPLANTED,
     Patch,
     Patches,
+    SegmenterRecipe,
 )
 
 SIDE = 48
+SHARES = SegmenterRecipe.shares
 
 
 def lit(discs_known: bool = True) -> Segmented:  # noqa: FBT001, FBT002  the field under test
@@ -46,7 +47,7 @@ def spots() -> Segmented:
 
 def drawn(images: list[Segmented], count: int, side: int = SIDE) -> list[Patch]:
     """Return patches of that many seeds."""
-    patches = Patches(images, side)
+    patches = Patches(images, side, SHARES)
     return [patches.draw(np.random.default_rng(seed)) for seed in range(count)]
 
 
@@ -167,7 +168,7 @@ def test_without_healthy_eyes_lesions_stay() -> None:
     discs = np.zeros((90, 110), np.uint8)
     discs[30:50, 40:60] = 1 << DISC
     disc = Segmented("disc", lit().image, discs, True, False)  # noqa: FBT003
-    patches = Patches([lit(), disc], SIDE)
+    patches = Patches([lit(), disc], SIDE, SHARES)
     assert patches.healthy == []
     assert all(p.known[DISC] for p in drawn([lit(), disc], 60))
 

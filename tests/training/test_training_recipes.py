@@ -114,6 +114,17 @@ def test_a_run_is_repeatable(make: Make, data: Path, tmp_path: Path) -> None:
     assert not same(one, other)
 
 
+def test_the_segmenter_goes_on_from_given_weights(data: Path, tmp_path: Path) -> None:
+    """Of two networks that start from the same file nothing tells which was which before."""
+    marker(data, tmp_path / "first").run()
+    start = str(tmp_path / "first" / "model.pt")
+    for name, seed in (("one", 0), ("two", 1)):
+        marker(data, tmp_path / name, seed, start=start, learning_rate=1e-5, steps=1).run()
+    first, one, two = (state_of(tmp_path / n / "model.pt") for n in ("first", "one", "two"))
+    assert same(one, two)
+    assert all(torch.allclose(one[k], first[k], atol=1e-3) for k in ("0.weight", "6.bias"))
+
+
 class StoppedError(Exception):
     """Stands for the power cut."""
 
