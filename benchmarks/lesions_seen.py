@@ -52,7 +52,7 @@ def background(item: Segmented, *, photographs: bool) -> NDArray[np.float64]:
 
 
 def draw(axes: Any, item: Segmented, segmenter: Segmenter, *, photographs: bool) -> None:
-    """Draw the marks and boxes of one photograph, and its true lesions as dots around them."""
+    """Draw the marks and boxes of one photograph, and outline its true lesions."""
     scores = segmenter.scores(item.image)
     marked = scores >= segmenter.threshold
     picture = background(item, photographs=photographs)

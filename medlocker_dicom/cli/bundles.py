@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medlocker_dicom.cli.engine import check_engine
 from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.cli.progress import counted
 from medlocker_dicom.errors import UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show, check and measure the models.", no_args_is_help=True)
 
-Folder = Annotated[
+BundleFolder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of MONAI bundles to look in first.")
 ]
 Name = Annotated[str, typer.Argument(metavar="BUNDLE", help="Name, architecture or path.")]
@@ -30,8 +30,6 @@ TrustBundle = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-#: What the commands import beyond a recipient's install.
-ENGINE = ("PIL", "cv2", "monai", "onnx", "onnxruntime", "sklearn", "torch")
 
 
 @app.callback()
@@ -41,10 +39,10 @@ def group() -> None:
 
 @app.command("list")
 def list_(
-    *, bundles: Folder = None, trust_bundle: TrustBundle = None, as_json: Json = False
+    *, bundles: BundleFolder = None, trust_bundle: TrustBundle = None, as_json: Json = False
 ) -> None:
     """List the bundles that are found, each checked against its SHA-256."""
-    _check_engine()
+    check_engine("bundles need", "sklearn")
     from medlocker_dicom.bundles.bundle import (  # noqa: PLC0415  the engine
         bundle_folders,
         check_trust,
@@ -66,14 +64,14 @@ def list_(
 def check(
     bundle: Name,
     *,
-    bundles: Folder = None,
+    bundles: BundleFolder = None,
     trust_bundle: TrustBundle = None,
     as_json: Json = False,
 ) -> None:
     """Load a bundle, run it in both engines, and say whether they agree."""
+    found = _find(bundle, bundles, trust_bundle)
     from medlocker_dicom.bundles.check import check_bundle  # noqa: PLC0415  the engine
 
-    found = _find(bundle, bundles, trust_bundle)
     facts = _identity(found) | check_bundle(found)
     _print(facts, as_json=as_json)
 
@@ -96,7 +94,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
     split: Annotated[
         str, typer.Option(help="Only rows of the CSV whose column split says so, such as val.")
     ] = "",
-    bundles: Folder = None,
+    bundles: BundleFolder = None,
     trust_bundle: TrustBundle = None,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +118,7 @@ def evaluate(  # noqa: PLR0913  one parameter an option
 
 
 def _find(name: str, folder: Path | None, trusted: list[str] | None) -> Bundle:
-    _check_engine()
+    check_engine("bundles need", "sklearn")
     from medlocker_dicom.bundles.bundle import (  # noqa: PLC0415  the engine
         bundle_folders,
         check_trust,
@@ -130,15 +128,6 @@ def _find(name: str, folder: Path | None, trusted: list[str] | None) -> Bundle:
     found = find_bundle(name, bundle_folders(folder), trusted or ())
     check_trust(trusted or (), [found])
     return found
-
-
-def _check_engine() -> None:
-    """Say what to install where the libraries of the models are not there."""
-    missing = [name for name in ENGINE if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"bundles need {', '.join(missing)}", "pip install 'medlocker-dicom[engine]'"
-        )
 
 
 def _identity(bundle: Bundle) -> dict[str, Any]:

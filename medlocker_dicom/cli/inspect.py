@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medlocker_dicom.cli.engine import check_engine
 from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.dicom.fundus import check_source
 from medlocker_dicom.dicom.locked import read_locked
@@ -67,12 +68,9 @@ def _text(path: Path, head: bytes) -> Facts:
 
 
 def _bundle(path: Path) -> Facts:
-    try:
-        from medlocker_dicom.bundles.bundle import read_bundle  # noqa: PLC0415  the engine
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"bundles need {error.name}", "pip install 'medlocker-dicom[engine]'"
-        ) from error
+    check_engine("bundles need")
+    from medlocker_dicom.bundles.bundle import read_bundle  # noqa: PLC0415  the engine
+
     bundle = read_bundle(path)
     figures = bundle.metadata.get("eval_metrics")
     tables = figures.items() if isinstance(figures, dict) else ()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medlocker_dicom.cli.bundles import TrustBundle
+from medlocker_dicom.cli.bundles import BundleFolder, TrustBundle
+from medlocker_dicom.cli.engine import check_engine
 from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from medlocker_dicom.folder.lock import Item
     from medlocker_dicom.keyfile import PublicIdentity
     from medlocker_dicom.watermark.logo import Logo
-
-#: What locking imports beyond a recipient's install.
-ENGINE = ("PIL", "SimpleITK", "cv2", "jinja2", "monai", "onnx", "onnxruntime", "torch")
 
 
 def lock(  # noqa: PLR0913  one parameter an option
@@ -68,9 +65,7 @@ def lock(  # noqa: PLR0913  one parameter an option
             help="Classifiers to turn, or all. Default: resnet18, or those of --bundles.",
         ),
     ] = "",
-    bundles: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of MONAI bundles to look in first.")
-    ] = None,
+    bundles: BundleFolder = None,
     trust_bundle: TrustBundle = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="True grades: columns file (or uid), grade.")
@@ -88,7 +83,7 @@ def lock(  # noqa: PLR0913  one parameter an option
     ] = False,
 ) -> None:
     """Lock every fundus photograph in SRC for the recipients."""
-    _check_engine()
+    check_engine("locking needs", "SimpleITK", "jinja2")
     recipients = _recipients([*to, *([custodian] if custodian else [])])
     signer = read_private(issuer, passphrase_file) if issuer else _own_issuer()
     chosen = _logo(logo)
@@ -186,12 +181,3 @@ def _logo(path: Path | None) -> Logo:
     except OSError as error:
         raise LogoError(f"{path}: cannot be read: {error.strerror}") from error
     return load_logo(data, str(path))
-
-
-def _check_engine() -> None:
-    """Say what to install where the libraries of the lock side are not there."""
-    missing = [name for name in ENGINE if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"locking needs {', '.join(missing)}", "pip install 'medlocker-dicom[engine]'"
-        )

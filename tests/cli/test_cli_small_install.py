@@ -83,13 +83,18 @@ def test_a_recipients_commands_need_no_engine(archive: Desk, desk: Desk) -> None
     assert same_pixels(archive / "src" / "eye0.dcm", desk / "back" / "eye0.dcm")
 
 
-@pytest.mark.parametrize("command", ["lock", "bundles", "demo"])
+@pytest.mark.parametrize(
+    "command", ["lock", "bundles", "check", "evaluate", "inspect a bundle", "demo"]
+)
 def test_an_owners_commands_say_what_to_install(desk: Desk, command: str) -> None:
     """Without the engine: one error and the pip command, no traceback, nothing written."""
     source = desk.eyes("src", 1)
     arguments: dict[str, tuple[str | Path, ...]] = {
         "lock": ("lock", source, desk / "out", "--to", desk.public("alice")),
         "bundles": ("bundles", "list"),
+        "check": ("bundles", "check", "resnet18"),
+        "evaluate": ("bundles", "evaluate", "resnet18", "--images", source),
+        "inspect a bundle": ("inspect", source),
         "demo": ("demo", desk / "out"),
     }
     done = _python(MISSING, *arguments[command])
@@ -99,6 +104,14 @@ def test_an_owners_commands_say_what_to_install(desk: Desk, command: str) -> Non
     assert "pip install 'medlocker-dicom[" in lines[1]
     assert "Traceback" not in done.stderr
     assert not (desk / "out").exists()
+
+
+def test_help_needs_no_engine() -> None:
+    """What a command would do is told also where it cannot be done."""
+    for command in ("list", "check", "evaluate"):
+        done = _python(MISSING, "bundles", command, "--help")
+        assert done.returncode == 0, done.stderr
+        assert "--trust-bundle" in done.stdout
 
 
 def test_a_process_says_an_error_once(desk: Desk) -> None:
