@@ -71,7 +71,14 @@ class Architecture:
     note: str = ""
 
 
-STAGES = ((128, 6, 1.0, 2.0), (160, 8, 1.0, 2.0), (224, 4, 0.5, 2.0))
+def stages(*epochs: float) -> tuple[tuple[float, float, float, float], ...]:
+    """Stages of so many epochs at 128, 160 and 224 px, the last led less by the hints."""
+    looks = ((128, 1.0), (160, 1.0), (224, 0.5))
+    return tuple(
+        (size, count, hint, 2.0) for (size, hint), count in zip(looks, epochs, strict=False)
+    )
+
+
 FAMILY = (
     Architecture(
         "resnet18",
@@ -79,7 +86,7 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        STAGES,
+        stages(6, 8, 4),
         note="The present weights are older than this recipe: their teacher was not fine-tuned, "
         "and they learnt its last map alone.",
     ),
@@ -89,7 +96,7 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        STAGES,
+        stages(5, 4, 1),
     ),
     Architecture(
         "densenet121",
@@ -97,7 +104,7 @@ FAMILY = (
         "Huang et al. 2017",
         "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
         ("features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"),
-        STAGES,
+        stages(5, 5, 2),
     ),
     Architecture(
         "mobilenetv3",
@@ -105,7 +112,7 @@ FAMILY = (
         "Howard et al. 2019",
         "Howard A. et al. Searching for MobileNetV3. ICCV 2019",
         ("features.3", "features.6", "features.12", "features.16"),
-        STAGES,
+        stages(8, 10, 6),
         halved=False,
     ),
     Architecture(
@@ -114,7 +121,7 @@ FAMILY = (
         "Szegedy et al. 2016",
         "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
         ("maxpool1", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
-        STAGES,
+        stages(5, 5, 3),
         remark="Without the auxiliary head.",
     ),
     Architecture(
@@ -124,7 +131,7 @@ FAMILY = (
         "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
         "recognition. ICLR 2015",
         ("features.13", "features.23", "features.33", "features.43"),
-        STAGES,
+        stages(5, 1),
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
     ),
@@ -135,7 +142,7 @@ FAMILY = (
         "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
         "at scale. ICLR 2021",
         (*(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8)), "encoder.ln"),
-        ((224, 18, 1.0, 2.0),),
+        ((224, 14, 1.0, 2.0),),
         learning_rate=1e-3,
         remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
         "192 channels.",
