@@ -132,6 +132,7 @@ FAMILY = (
         "recognition. ICLR 2015",
         ("features.13", "features.23", "features.33", "features.43"),
         stages(5, 1),
+        input_size=160,
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
     ),
