@@ -26,16 +26,23 @@
     │   ├── KeyFileError                key file malformed                         0124
     │   ├── SignatureError              not signed by the issuer                   0124
     │   ├── NoGrantError                no grant for this instance and identity    0124
-    │   └── GrantExpiredError           the grant's time is over                   0124
+    │   ├── GrantExpiredError           the grant's time is over                   0124
+    │   ├── GrantRevokedError           the issuer has revoked the grant           0124
+    │   └── ClockError                  the clock is behind what it must know      0124
     ├── LockedObjectError           a locked object that cannot be unlocked    exit 8
     │   ├── NotLockedError              carries no lock of ours                    C000
     │   ├── PacketMissingError          the recovery packet was stripped           C000
     │   ├── PacketError                 the recovery packet is damaged or foreign  C000
     │   ├── PixelsChangedError          pixels or identity changed after locking   C000
     │   └── AttributesChangedError      other attributes changed after locking     C000
-    └── OutputError                 results cannot be written                  exit 9
-        ├── DestinationError            the destination is unusable                A700
-        └── DiskFullError               no space left                              A700
+    ├── OutputError                 results cannot be written                  exit 9
+    │   ├── DestinationError            the destination is unusable                A700
+    │   └── DiskFullError               no space left                              A700
+    └── VaultError                  the vault cannot be used                   exit 10
+        ├── VaultMissingError           there is no vault                          0110
+        ├── VaultVersionError           of another version of the program          0110
+        ├── VaultBusyError              another process holds it                   A700
+        └── VaultDamagedError           what is in it contradicts itself           0110
 
 A message is lower case without a full stop and names the file, UID or value;
 a hint says what to do. The command line prints both and exits with the code
@@ -173,6 +180,14 @@ class GrantExpiredError(KeyRefusedError):
     """The grant's time is over."""
 
 
+class GrantRevokedError(KeyRefusedError):
+    """The issuer has revoked the grant."""
+
+
+class ClockError(KeyRefusedError):
+    """The clock is behind a moment that has passed for certain."""
+
+
 class LockedObjectError(MedLockerError):
     """A locked object that cannot be unlocked."""
 
@@ -213,3 +228,27 @@ class DestinationError(OutputError):
 
 class DiskFullError(OutputError):
     """No space left on the destination."""
+
+
+class VaultError(MedLockerError):
+    """The vault cannot be opened, read or written."""
+
+    exit_code = 10
+
+
+class VaultMissingError(VaultError):
+    """There is no vault at that place."""
+
+
+class VaultVersionError(VaultError):
+    """The vault was made by a newer program, or by an older one and not brought up to date."""
+
+
+class VaultBusyError(VaultError):
+    """Another process has held the vault for too long."""
+
+    status = 0xA700
+
+
+class VaultDamagedError(VaultError):
+    """An entry, a grant or a signature in the vault was altered, removed or moved."""

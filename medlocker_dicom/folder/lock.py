@@ -201,7 +201,7 @@ class LockRun:
         locker, entries = self.locker, list(journal.entries.values())
         for column, (name, recipient) in enumerate(zip(self.names, locker.recipients, strict=True)):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
-            keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants))
+            keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants, self.clock()))
             write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)
         used = {
             key for entry in entries for key in _label_keys(PurePath(entry["path"]), _uid(entry))

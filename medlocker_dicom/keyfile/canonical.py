@@ -9,9 +9,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 from medlocker_dicom.errors import KeyRefusedError
+from medlocker_dicom.keyfile import moments
 
 Record = dict[str, Any]
 
@@ -150,11 +152,8 @@ class Fields:
     def data(self, name: str, *sizes: int) -> bytes:
         """Give bytes whose length is one of `sizes`."""
         value = self.text(name, 4 * (max(sizes) // 3 + 1))
-        try:
-            decoded = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            self.fail(name, "is not base64")
-        if len(decoded) not in sizes or text_of(decoded) != value:
+        decoded = _bytes_of(value, sizes)
+        if decoded is None:
             allowed = " or ".join(str(size) for size in sizes)
             self.fail(name, f"is not {allowed} bytes in canonical base64")
         return decoded
@@ -168,6 +167,21 @@ class Fields:
             self.fail(name, f"has {len(value)} entries, more than the {max_length} allowed")
         return value
 
+    def data_list(self, name: str, max_length: int, size: int) -> tuple[bytes, ...]:
+        """Give a list of at most `max_length` bytes of length `size`."""
+        found = [_bytes_of(one, (size,)) for one in self.list(name, max_length)]
+        known = tuple(one for one in found if one is not None)
+        if len(known) < len(found):
+            self.fail(name, f"has an entry that is not {size} bytes in canonical base64")
+        return known
+
+    def moment(self, name: str) -> datetime:
+        """Give a moment in whole seconds of UTC, not before 1970."""
+        found = moments.parse(self.text(name, len(moments.EXAMPLE)))
+        if found is None or not moments.is_whole(found):
+            self.fail(name, f"is not like {moments.EXAMPLE}")
+        return found
+
     def raw(self, name: str) -> object:
         """Give a member as it was parsed."""
         value: object = self._record[name]
@@ -176,6 +190,17 @@ class Fields:
 
 class _RefusedError(ValueError):
     """JSON that is well formed and still refused."""
+
+
+def _bytes_of(value: object, sizes: tuple[int, ...]) -> bytes | None:
+    """Decode canonical base64 of one of `sizes` bytes; None for anything else."""
+    if not isinstance(value, str) or len(value) > 4 * (max(sizes) // 3 + 1):
+        return None
+    try:
+        decoded = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return decoded if len(decoded) in sizes and text_of(decoded) == value else None
 
 
 def _members(pairs: list[tuple[str, object]]) -> Record:

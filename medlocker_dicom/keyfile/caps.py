@@ -1,7 +1,7 @@
 """Every size that a reader of ours accepts, in one place.
 
 Each is checked before memory is taken or work is done in proportion to it;
-keys/README.md repeats the table and a test holds the two together.
+keys/keyfile.md repeats the table and a test holds the two together.
 """
 
 from typing import Final
@@ -33,14 +33,32 @@ MAX_UID_CHARS: Final = 64
 MAX_GRANTS: Final = 65536
 """Grants in a key file."""
 
+MAX_SUCCESSIONS: Final = 64
+"""Successions of issuers in a key file or status list."""
+
 MAX_GRANT_BYTES: Final = 4 * KIB
 """Bytes in a grant that is stored by itself."""
 
 MAX_KEYFILE_BYTES: Final = 128 * MIB
 """Bytes in a key file."""
 
+MAX_STATUS_BYTES: Final = 32 * MIB
+"""Bytes in a status list."""
+
+MAX_REVOKED: Final = 1_000_000
+"""Grants that a status list revokes."""
+
+MAX_RECEIPT_BYTES: Final = 32 * MIB
+"""Bytes in a receipt."""
+
+MAX_RECEIPT_ENTRIES: Final = 65536
+"""Entries in a receipt."""
+
 MAX_PACKET_BYTES: Final = 512 * MIB
 """Bytes in a recovery packet, before sealing."""
+
+MAX_DETACHED_HEADER_BYTES: Final = 1 * KIB
+"""Bytes in the header of a detached packet."""
 
 MAX_FRAMES: Final = 65536
 """Frames in a recovery packet."""

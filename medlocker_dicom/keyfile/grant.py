@@ -5,9 +5,9 @@ sender; the issuer's Ed25519 signature over everything else does, and is
 verified before anything is opened.
 """
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Protocol
 
 from medlocker_dicom.errors import (
     GrantExpiredError,
@@ -16,8 +16,8 @@ from medlocker_dicom.errors import (
     NoGrantError,
     UIDError,
 )
-from medlocker_dicom.keyfile import kem
-from medlocker_dicom.keyfile.binding import Binding, check_uid
+from medlocker_dicom.keyfile import kem, moments
+from medlocker_dicom.keyfile.binding import check_uid
 from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.identity import Identity
 from medlocker_dicom.keyfile.kem import Kem
@@ -28,7 +28,20 @@ DEK_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
 GRANT_ID_BYTES: Final = 16
 SEALED_SIZES: Final = tuple(kind.sealed_bytes for kind in Kem)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Bound(Protocol):
+    """What a grant is for: a `Binding`, or what a store keeps of one."""
+
+    @property
+    def locked_uid(self) -> str:
+        """SOP Instance UID of the locked object."""
+        ...
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of its `Binding`, 32 bytes."""
+        ...
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,9 +96,7 @@ class Grant:
         )
         if not all(sizes):
             raise KeyFileError(f"a field of the grant for {self.locked_uid} has the wrong length")
-        if self.expires is not None and (
-            self.expires.tzinfo is not UTC or self.expires.microsecond or self.expires < _EPOCH
-        ):
+        if self.expires is not None and not moments.is_whole(self.expires):
             raise KeyFileError(f"expiry of the grant for {self.locked_uid} is unusable")
 
     def message(self, issuer_public_key: bytes) -> bytes:
@@ -122,7 +133,7 @@ class Grant:
     @property
     def _seconds(self) -> int | None:
         """Whole seconds from 1970 to the expiry."""
-        return None if self.expires is None else int(self.expires.timestamp())
+        return None if self.expires is None else moments.seconds(self.expires)
 
     def __repr__(self) -> str:
         """Show what the grant is for."""
@@ -131,7 +142,7 @@ class Grant:
 
 def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at the call
     dek: bytes,
-    binding: Binding,
+    binding: Bound,
     recipient: PublicIdentity,
     issuer: Identity,
     *,
@@ -172,7 +183,7 @@ def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at
     """
     if len(dek) != DEK_BYTES:
         raise ValueError(f"a DEK has {DEK_BYTES} bytes, not {len(dek)}")
-    moment = None if expires is None else _whole_seconds(expires)
+    moment = None if expires is None else moments.whole_seconds(expires)
     draft = Grant(
         binding.locked_uid,
         binding.digest,
@@ -186,12 +197,20 @@ def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at
         sealed = kem.seal(recipient.kem, recipient.hpke_key, dek, draft.info)
     except ValueError:
         raise IdentityError(f"cannot seal to the public key {recipient.fingerprint}") from None
-    return _signed(draft, sealed, issuer)
+    return sign_grant(replace(draft, sealed=sealed), issuer)
+
+
+def sign_grant(grant: Grant, issuer: Identity) -> Grant:
+    """Put an issuer's signature in place of the one that a grant has, if any.
+
+    What is sealed stays: it does not depend on the issuer. Verify the one before.
+    """
+    return replace(grant, signature=issuer.sign(grant.message(issuer.public.verify_key)))
 
 
 def open_grant(
     grant: Grant,
-    binding: Binding,
+    binding: Bound,
     identity: Identity,
     issuer_public_key: bytes,
     now: datetime,
@@ -235,7 +254,7 @@ def open_grant(
     _check_addressee(grant, binding, identity)
     if grant.expires is not None and now >= grant.expires:
         raise GrantExpiredError(
-            f"grant for {grant.locked_uid} expired at {grant.expires:%Y-%m-%dT%H:%M:%SZ}",
+            f"grant for {grant.locked_uid} expired at {moments.text_of(grant.expires)}",
             "ask the issuer for a new grant",
         )
     dek = identity.unseal(grant.sealed, grant.info)
@@ -247,7 +266,7 @@ def open_grant(
     return dek
 
 
-def _check_addressee(grant: Grant, binding: Binding, identity: Identity) -> None:
+def _check_addressee(grant: Grant, binding: Bound, identity: Identity) -> None:
     if grant.locked_uid != binding.locked_uid:
         raise NoGrantError(f"grant is for {grant.locked_uid}, not for {binding.locked_uid}")
     if grant.binding != binding.digest:
@@ -261,15 +280,3 @@ def _check_addressee(grant: Grant, binding: Binding, identity: Identity) -> None
             f"not for {identity.public.fingerprint}",
             "use the identity whose public key the issuer was given",
         )
-
-
-def _signed(draft: Grant, sealed: bytes, issuer: Identity) -> Grant:
-    head = (draft.locked_uid, draft.binding, draft.recipient, draft.grant_id, draft.expires)
-    unsigned = Grant(*head, sealed, bytes(SIGNATURE_BYTES))
-    return Grant(*head, sealed, issuer.sign(unsigned.message(issuer.public.verify_key)))
-
-
-def _whole_seconds(moment: datetime) -> datetime:
-    if moment.utcoffset() is None:
-        raise ValueError("expires has no time zone")
-    return moment.astimezone(UTC).replace(microsecond=0)

@@ -1,11 +1,10 @@
 """A grant as canonical JSON, by itself or as a part of a key file."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from medlocker_dicom.errors import KeyFileError
-from medlocker_dicom.keyfile import canonical, caps
+from medlocker_dicom.keyfile import canonical, caps, moments
 from medlocker_dicom.keyfile.canonical import Fields, Record, text_of
 from medlocker_dicom.keyfile.grant import DIGEST_BYTES, GRANT_ID_BYTES, SEALED_SIZES, Grant
 from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES
@@ -13,8 +12,6 @@ from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES
 GRANT_MEMBERS: Final = frozenset(
     {"locked_uid", "binding", "recipient", "grant_id", "expires", "sealed", "signature"}
 )
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
-_TIME_TEXT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def dump_grant(grant: Grant) -> bytes:
@@ -49,7 +46,7 @@ def grant_record(grant: Grant) -> Record:
         "binding": text_of(grant.binding),
         "recipient": text_of(grant.recipient),
         "grant_id": text_of(grant.grant_id),
-        "expires": grant.expires and grant.expires.strftime(_TIME),
+        "expires": grant.expires and moments.text_of(grant.expires),
         "sealed": text_of(grant.sealed),
         "signature": text_of(grant.signature),
     }
@@ -76,12 +73,4 @@ def read_grant(record: object) -> Grant:
 
 
 def _read_time(fields: Fields) -> datetime | None:
-    if fields.raw("expires") is None:
-        return None
-    text = fields.text("expires", len("2026-01-01T00:00:00Z"))
-    if not _TIME_TEXT.fullmatch(text):
-        fields.fail("expires", "is not like 2026-01-01T00:00:00Z")
-    try:
-        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
-    except ValueError:
-        fields.fail("expires", "is no date")
+    return None if fields.raw("expires") is None else fields.moment("expires")

@@ -1,30 +1,53 @@
 """The key file (.mlkey): what a recipient gets, signed as a whole.
 
-Canonical JSON: the issuer, the recipient's id, and the grants in the order of
-their locked UIDs. The signature over all of it shows a grant that was taken
-out, or a recipient that was swapped.
+Canonical JSON: the issuer with those whom it succeeded, the recipient's id, and
+the grants in the order of their locked UIDs. The signature over all of it shows
+a grant that was taken out, or a recipient that was swapped.
 """
 
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
+from typing import Final
 
-from medlocker_dicom.errors import IdentityError, KeyFileError, NoGrantError
-from medlocker_dicom.keyfile import canonical, caps
+from medlocker_dicom.errors import KeyFileError, NoGrantError
+from medlocker_dicom.keyfile import canonical, caps, moments
 from medlocker_dicom.keyfile.canonical import Fields, text_of
 from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.grant import DIGEST_BYTES, Grant
 from medlocker_dicom.keyfile.grant_text import GRANT_MEMBERS, grant_record, read_grant
 from medlocker_dicom.keyfile.identity import Identity
-from medlocker_dicom.keyfile.public import PublicIdentity, fingerprint_of, parse_line
+from medlocker_dicom.keyfile.public import PublicIdentity, fingerprint_of
 from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES, check_signature
+from medlocker_dicom.keyfile.succession import (
+    SUCCESSION_MEMBERS,
+    Lineage,
+    lineage_record,
+    read_lineage,
+)
 
 FORMAT = "medlocker key file"
 VERSION = 1
-_MEMBERS = frozenset({"format", "version", "issuer", "recipient", "grants", "signature"})
+KEYFILE_MEMBERS: Final = frozenset(
+    {
+        "format",
+        "version",
+        "issuer",
+        "successions",
+        "issued",
+        "recipient",
+        "grants",
+        "signature",
+    }
+)
+# Commas in the names of issuers count as well.
+_MAX_VALUES: Final = (caps.MAX_GRANTS + 2) * (len(GRANT_MEMBERS) + 1) + (
+    caps.MAX_SUCCESSIONS + 1
+) * (len(SUCCESSION_MEMBERS) + 1 + 2 * caps.MAX_NAME_CHARS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,10 +56,12 @@ class KeyFile:
 
     Parameters
     ----------
-    issuer
-        Who signed the grants and the file.
+    lineage
+        Who signed the grants and the file, with those whom it succeeded.
     recipient
         Id of the recipient, 32 bytes.
+    issued
+        When the file was signed, in whole seconds of UTC.
     grants
         For this recipient, ascending by locked UID, one for each.
     signature
@@ -46,11 +71,12 @@ class KeyFile:
     ------
     KeyFileError
         Too many grants, out of order, twice for one UID, or for another
-        recipient; or a field of the wrong length.
+        recipient; or a field of the wrong length, or an unusable moment.
     """
 
-    issuer: PublicIdentity
+    lineage: Lineage
     recipient: bytes
+    issued: datetime
     grants: tuple[Grant, ...]
     signature: bytes
 
@@ -58,6 +84,8 @@ class KeyFile:
         """Check what the class promises."""
         if len(self.recipient) != DIGEST_BYTES or len(self.signature) != SIGNATURE_BYTES:
             raise KeyFileError("a field of the key file has the wrong length")
+        if not moments.is_whole(self.issued):
+            raise KeyFileError("the moment at which the key file was issued is unusable")
         if len(self.grants) > caps.MAX_GRANTS:
             raise KeyFileError(
                 f"{len(self.grants)} grants, more than the {caps.MAX_GRANTS} allowed"
@@ -70,13 +98,24 @@ class KeyFile:
                 raise KeyFileError(f"grant for {other.locked_uid} is there twice or out of order")
 
     @property
+    def issuer(self) -> PublicIdentity:
+        """Who signed the grants and the file."""
+        return self.lineage.issuer
+
+    @property
     def message(self) -> bytes:
         """The bytes that the issuer signs: all fields, each grant by its digest."""
         key = self.issuer.verify_key
         digests = (
             hashlib.sha256(grant.message(key) + grant.signature).digest() for grant in self.grants
         )
-        return encode("medlocker/keyfile/v1", self.issuer.line, self.recipient, *digests)
+        return encode(
+            "medlocker/keyfile/v1",
+            *self.lineage.parts,
+            self.recipient,
+            moments.seconds(self.issued),
+            *digests,
+        )
 
     def grant_for(self, locked_uid: str) -> Grant:
         """Give the grant for a locked object.
@@ -100,7 +139,13 @@ class KeyFile:
         return f"<KeyFile from {self.issuer.fingerprint} to {to}, {len(self.grants)} grants>"
 
 
-def sign_keyfile(issuer: Identity, recipient: PublicIdentity, grants: Iterable[Grant]) -> KeyFile:
+def sign_keyfile(
+    issuer: Identity,
+    recipient: PublicIdentity,
+    grants: Iterable[Grant],
+    issued: datetime,
+    lineage: Lineage | None = None,
+) -> KeyFile:
     """Put grants of one issuer for one recipient into a signed key file.
 
     Parameters
@@ -111,6 +156,10 @@ def sign_keyfile(issuer: Identity, recipient: PublicIdentity, grants: Iterable[G
         Whom all of them are for.
     grants
         In any order, one for each locked object.
+    issued
+        The time, with a time zone.
+    lineage
+        Of the issuer; None where it succeeded nobody.
 
     Returns
     -------
@@ -123,12 +172,18 @@ def sign_keyfile(issuer: Identity, recipient: PublicIdentity, grants: Iterable[G
         Two grants for one object, one for another recipient, or too many.
     SignatureError
         A grant that this issuer did not sign.
+    ValueError
+        The lineage is another's, or the time has no time zone.
     """
+    lineage = lineage or Lineage(issuer.public)
+    if lineage.issuer.verify_key != issuer.public.verify_key:
+        raise ValueError("the lineage is not the issuer's")
     ordered = tuple(sorted(grants, key=attrgetter("locked_uid")))
     for grant in ordered:
         grant.verify(issuer.public.verify_key)
-    unsigned = KeyFile(issuer.public, recipient.id, ordered, bytes(SIGNATURE_BYTES))
-    return KeyFile(issuer.public, recipient.id, ordered, issuer.sign(unsigned.message))
+    moment = moments.whole_seconds(issued)
+    unsigned = KeyFile(lineage, recipient.id, moment, ordered, bytes(SIGNATURE_BYTES))
+    return replace(unsigned, signature=issuer.sign(unsigned.message))
 
 
 def dump_keyfile(keyfile: KeyFile) -> bytes:
@@ -137,7 +192,8 @@ def dump_keyfile(keyfile: KeyFile) -> bytes:
         {
             "format": FORMAT,
             "version": VERSION,
-            "issuer": keyfile.issuer.line,
+            **lineage_record(keyfile.lineage),
+            "issued": moments.text_of(keyfile.issued),
             "recipient": text_of(keyfile.recipient),
             "grants": [grant_record(grant) for grant in keyfile.grants],
             "signature": text_of(keyfile.signature),
@@ -146,7 +202,7 @@ def dump_keyfile(keyfile: KeyFile) -> bytes:
 
 
 def load_keyfile(data: bytes) -> KeyFile:
-    """Parse the content of a key file and verify the signature over it.
+    """Parse the content of a key file and verify the signatures over it and its successions.
 
     That it verifies says only that the issuer it names wrote it; whether that
     issuer is to be believed is for the caller to decide, by
@@ -162,6 +218,7 @@ def load_keyfile(data: bytes) -> KeyFile:
     keyfile = parse_keyfile(data)
     what = f"key file with {len(keyfile.grants)} grants"
     check_signature(keyfile.issuer.verify_key, keyfile.message, keyfile.signature, what)
+    keyfile.lineage.verify()
     return keyfile
 
 
@@ -177,18 +234,15 @@ def parse_keyfile(data: bytes) -> KeyFile:
         data,
         KeyFileError,
         max_bytes=caps.MAX_KEYFILE_BYTES,
-        max_values=(caps.MAX_GRANTS + 2) * (len(GRANT_MEMBERS) + 1) + caps.MAX_NAME_CHARS,
+        max_values=_MAX_VALUES,
     )
-    fields = Fields(record, _MEMBERS, KeyFileError, "key file")
+    fields = Fields(record, KEYFILE_MEMBERS, KeyFileError, "key file")
     fields.constant("format", FORMAT)
     fields.constant("version", VERSION)
-    try:
-        issuer = parse_line(fields.text("issuer", caps.MAX_PUBLIC_BYTES))
-    except IdentityError as error:
-        raise KeyFileError(f"issuer of key file: {error}") from None
     keyfile = KeyFile(
-        issuer,
+        read_lineage(fields, "key file"),
         fields.data("recipient", DIGEST_BYTES),
+        fields.moment("issued"),
         tuple(read_grant(grant) for grant in fields.list("grants", caps.MAX_GRANTS)),
         fields.data("signature", SIGNATURE_BYTES),
     )

@@ -18,7 +18,7 @@ from medlocker_dicom.keyfile.packet_codec import decode_packet, encode_packet
 MAGIC: Final = b"MLPACK\x00\x01"
 """What a sealed packet begins with: name and version of the format."""
 
-_MAX_SEALED_BYTES = caps.MAX_PACKET_BYTES + caps.MAX_PACKET_BYTES // 512 + caps.KIB
+MAX_SEALED_BYTES = caps.MAX_PACKET_BYTES + caps.MAX_PACKET_BYTES // 512 + caps.KIB
 
 
 def generate_dek() -> bytes:
@@ -79,8 +79,8 @@ def open_packet(data: bytes, dek: bytes, binding: Binding) -> Packet:
     ValueError
         The DEK does not have 32 bytes.
     """
-    if len(data) > _MAX_SEALED_BYTES:
-        raise PacketError(f"recovery packet has {len(data)} bytes, more than {_MAX_SEALED_BYTES}")
+    if len(data) > MAX_SEALED_BYTES:
+        raise PacketError(f"recovery packet has {len(data)} bytes, more than {MAX_SEALED_BYTES}")
     if not data.startswith(MAGIC):
         raise PacketError("not a recovery packet", "it was changed, or needs a newer version")
     opener = Cobblestone256Decryptor(dek, binding.context)

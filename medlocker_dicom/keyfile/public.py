@@ -12,8 +12,10 @@ from medlocker_dicom.keyfile import caps, kem
 from medlocker_dicom.keyfile.canonical import text_of
 from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.kem import Kem
+from medlocker_dicom.keyfile.words import words_of
 
 VERIFY_KEY_BYTES = 32
+FINGERPRINT_BYTES = 20
 _MAGIC = "medlocker-public-1"
 
 
@@ -68,6 +70,11 @@ class PublicIdentity:
         return fingerprint_of(self.id)
 
     @property
+    def words(self) -> str:
+        """The fingerprint as 15 words, see `words_of`."""
+        return words_of(self.id[:FINGERPRINT_BYTES])
+
+    @property
     def line(self) -> str:
         """The identity as one line of text, without a newline."""
         keys = text_of(self.hpke_key + self.verify_key)
@@ -92,7 +99,7 @@ def fingerprint_of(identity_id: bytes) -> str:
         The first 160 bits in lower-case base32 (RFC 4648 section 6), in eight
         groups of four: ``abcd-efgh-...``.
     """
-    text = base64.b32encode(identity_id[:20]).decode("ascii").lower()
+    text = base64.b32encode(identity_id[:FINGERPRINT_BYTES]).decode("ascii").lower()
     return "-".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 

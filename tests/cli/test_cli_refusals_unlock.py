@@ -126,7 +126,7 @@ def _reissue(archive: Desk, path: Path, days: float, issuer: str = "issuer") -> 
         grants.append(
             issue_grant(dek, binding, alice.public, signer, expires=expires, grant_id=bytes(16))
         )
-    path.write_bytes(dump_keyfile(sign_keyfile(signer, alice.public, grants)))
+    path.write_bytes(dump_keyfile(sign_keyfile(signer, alice.public, grants, now)))
 
 
 def test_an_expired_key_is_refused(archive: Desk, sent: Path, desk: Desk) -> None:
@@ -178,7 +178,7 @@ def test_an_older_lasting_key_does_not_stand_in_the_way(
     old = issue_grant(bytes(32), binding, alice, issuer, expires=None, grant_id=bytes(16))
     second = keyfile.grant_for(str(read_locked(sent / "eye1.dcm").ds.SOPInstanceUID))
     (sent / "keys" / "aaa.mlkey").write_bytes(
-        dump_keyfile(sign_keyfile(issuer, alice, [old, second]))
+        dump_keyfile(sign_keyfile(issuer, alice, [old, second], datetime.now(UTC)))
     )
     outcome = archive.unlock(sent, desk / "back", "alice")
     assert outcome.code == 0, outcome.err
@@ -239,9 +239,8 @@ def test_a_key_for_another_instance_is_refused(archive: Desk, sent: Path, desk: 
     keyfile = load_keyfile(key.read_bytes())
     first = str(read_locked(sent / "eye0.dcm").ds.SOPInstanceUID)
     alice = archive.identity("alice").public
-    key.write_bytes(
-        dump_keyfile(sign_keyfile(archive.identity("issuer"), alice, [keyfile.grant_for(first)]))
-    )
+    grants, issuer = [keyfile.grant_for(first)], archive.identity("issuer")
+    key.write_bytes(dump_keyfile(sign_keyfile(issuer, alice, grants, datetime.now(UTC))))
     outcome = archive.unlock(sent, desk / "back", "alice")
     assert outcome.code == 3
     assert len(outcome.errors) == 1

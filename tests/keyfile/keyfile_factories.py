@@ -10,9 +10,12 @@ from medlocker_dicom.keyfile import (
     Grant,
     Identity,
     Kem,
+    KeyFile,
+    Lineage,
     Packet,
     PacketLogo,
     issue_grant,
+    sign_keyfile,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -36,6 +39,9 @@ def make_identity(name: str, kem: Kem = Kem.X25519) -> Identity:
 ISSUER = make_identity("issuer")
 RECIPIENT = make_identity("recipient")
 STRANGER = make_identity("stranger")
+NEXT = make_identity("next issuer")
+LINEAGE = Lineage(ISSUER.public).followed_by(NEXT, ISSUER, NOW)
+"""Of `NEXT`, who succeeds `ISSUER`."""
 
 BINDING = Binding(
     version=1,
@@ -81,6 +87,11 @@ def make_grant(
 ) -> Grant:
     """A grant of the fixed DEK."""
     return issue_grant(DEK, binding, recipient.public, issuer, expires=expires, grant_id=GRANT_ID)
+
+
+def make_keyfile(*grants: Grant, issuer: Identity = ISSUER) -> KeyFile:
+    """A key file of today for the recipient."""
+    return sign_keyfile(issuer, RECIPIENT.public, grants, NOW)
 
 
 def make_packet(frames: int = 2) -> Packet:

@@ -4,12 +4,21 @@ import json
 from dataclasses import replace
 
 import pytest
-from keyfile_factories import BINDING, ISSUER, RECIPIENT, STRANGER, make_grant, make_identity
+from keyfile_factories import (
+    BINDING,
+    ISSUER,
+    NOW,
+    STRANGER,
+    make_grant,
+    make_identity,
+    make_keyfile,
+)
 
 from medlocker_dicom.errors import KeyFileError, NoGrantError, SignatureError
 from medlocker_dicom.keyfile import (
     Kem,
     KeyFile,
+    Lineage,
     caps,
     dump_grant,
     dump_keyfile,
@@ -22,7 +31,7 @@ from medlocker_dicom.keyfile.canonical import dumps
 GRANTS = [
     make_grant(binding=replace(BINDING, locked_uid=uid)) for uid in ("1.2.9", "1.2.10", "1.2.3")
 ]
-KEYFILE = sign_keyfile(ISSUER, RECIPIENT.public, GRANTS)
+KEYFILE = make_keyfile(*GRANTS)
 DATA = dump_keyfile(KEYFILE)
 GRANT = dump_grant(GRANTS[0])
 
@@ -38,7 +47,7 @@ def test_hybrid_and_empty_round_trip() -> None:
     issuer = make_identity("issuer, {braces} [and] commas,,,", Kem.MLKEM768_X25519)
     recipient = make_identity("recipient", Kem.MLKEM768_X25519)
     for grants in ([], [make_grant(recipient, issuer=issuer)]):
-        signed = sign_keyfile(issuer, recipient.public, grants)
+        signed = sign_keyfile(issuer, recipient.public, grants, NOW)
         assert load_keyfile(dump_keyfile(signed)) == signed
 
 
@@ -70,14 +79,14 @@ def test_swapped_issuer_or_name_shows() -> None:
     """The issuer's line is signed, its name included."""
     for public in (STRANGER.public, replace(ISSUER.public, name="St. Elsewhere")):
         with pytest.raises(SignatureError):
-            load_keyfile(dump_keyfile(replace(KEYFILE, issuer=public)))
+            load_keyfile(dump_keyfile(replace(KEYFILE, lineage=Lineage(public))))
 
 
 def test_swapped_recipient_shows() -> None:
     """A recipient other than that of the grants is refused, signed or not."""
     with pytest.raises(KeyFileError, match="another recipient"):
         replace(KEYFILE, recipient=STRANGER.public.id)
-    empty = sign_keyfile(ISSUER, RECIPIENT.public, [])
+    empty = make_keyfile()
     with pytest.raises(SignatureError):
         load_keyfile(dump_keyfile(replace(empty, recipient=STRANGER.public.id)))
 
@@ -85,18 +94,18 @@ def test_swapped_recipient_shows() -> None:
 def test_signing_refuses_wrong_grants() -> None:
     """Another's grant, a foreign recipient's, or two for one object are not signed over."""
     with pytest.raises(SignatureError):
-        sign_keyfile(ISSUER, RECIPIENT.public, [make_grant(issuer=STRANGER)])
+        make_keyfile(make_grant(issuer=STRANGER))
     with pytest.raises(KeyFileError, match="another recipient"):
-        sign_keyfile(ISSUER, RECIPIENT.public, [make_grant(STRANGER)])
+        make_keyfile(make_grant(STRANGER))
     with pytest.raises(KeyFileError, match="twice"):
-        sign_keyfile(ISSUER, RECIPIENT.public, [make_grant(), make_grant()])
+        make_keyfile(make_grant(), make_grant())
 
 
 def test_too_many_grants_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cap on grants holds for making and for reading."""
     monkeypatch.setattr(caps, "MAX_GRANTS", 2)
     with pytest.raises(KeyFileError, match="more than"):
-        sign_keyfile(ISSUER, RECIPIENT.public, GRANTS)
+        make_keyfile(*GRANTS)
     with pytest.raises(KeyFileError, match="more than"):
         load_keyfile(DATA)
 
@@ -167,6 +176,11 @@ def with_grant(**members: object) -> bytes:
         edited(grants=json.loads(DATA)["grants"][::-1]),
         edited(grants=json.loads(DATA)["grants"][:1] * 2),
         edited(signature="AAAA"),
+        edited(issued=None),
+        edited(issued="2026-03-01"),
+        edited(issued="1969-12-31T23:59:59Z"),
+        edited(successions=None),
+        edited(successions=[{}]),
     ],
 )
 def test_malformed_is_refused(data: bytes) -> None:
@@ -237,6 +251,6 @@ def test_malformed_grant_is_refused(data: bytes) -> None:
 def test_key_file_of_wrong_lengths_is_never_made() -> None:
     """Id and signature have fixed lengths."""
     with pytest.raises(KeyFileError):
-        KeyFile(ISSUER.public, bytes(31), (), bytes(64))
+        KeyFile(Lineage(ISSUER.public), bytes(31), NOW, (), bytes(64))
     with pytest.raises(KeyFileError):
-        KeyFile(ISSUER.public, bytes(32), (), bytes(63))
+        KeyFile(Lineage(ISSUER.public), bytes(32), NOW, (), bytes(63))

@@ -7,28 +7,52 @@ from typing import TypeVar
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from keyfile_factories import ISSUER, RECIPIENT, make_grant, make_packet
+from keyfile_factories import (
+    BINDING,
+    ISSUER,
+    LINEAGE,
+    NEXT,
+    NOW,
+    RECIPIENT,
+    make_grant,
+    make_keyfile,
+    make_packet,
+)
 
 from medlocker_dicom.errors import MedLockerError
 from medlocker_dicom.keyfile import (
+    DetachedPacket,
     FrameMark,
     Grant,
     KeyFile,
+    Lineage,
     Packet,
     PacketLogo,
+    ReceiptEntry,
+    dump_detached,
     dump_grant,
     dump_identity,
     dump_keyfile,
     dump_public,
+    dump_receipt,
+    dump_status,
+    load_detached,
     load_grant,
     load_identity,
     load_public,
     sign_keyfile,
+    sign_receipt,
+    sign_status,
 )
 from medlocker_dicom.keyfile.keyfile import parse_keyfile
 from medlocker_dicom.keyfile.packet_codec import decode_packet, encode_packet
+from medlocker_dicom.keyfile.receipt import UNLOCKED, parse_receipt
+from medlocker_dicom.keyfile.status import parse_status
 
-seeded = settings(derandomize=True, deadline=None, max_examples=300)
+# `--hypothesis-profile many` takes its own number of examples instead.
+settings.register_profile("many", max_examples=10_000, derandomize=True, deadline=None)
+MANY = settings.get_current_profile_name() == "many"
+seeded = settings() if MANY else settings(derandomize=True, deadline=None, max_examples=300)
 
 T = TypeVar("T")
 Edit = tuple[int, int, bytes]
@@ -56,7 +80,19 @@ def check(data: bytes, load: Callable[[bytes], T], dump: Callable[[T], bytes]) -
         assert dump(load(data)) == data
 
 
-KEYFILE = dump_keyfile(sign_keyfile(ISSUER, RECIPIENT.public, [make_grant()]))
+KEYFILE = dump_keyfile(make_keyfile(make_grant()))
+SUCCEEDED = dump_keyfile(
+    sign_keyfile(NEXT, RECIPIENT.public, [make_grant(issuer=NEXT)], NOW, LINEAGE)
+)
+STATUS = dump_status(sign_status(NEXT, LINEAGE, 7, [bytes(16), bytes([1]) * 16], NOW))
+ENTRIES = (
+    ReceiptEntry(BINDING.locked_uid, bytes(16), NOW, UNLOCKED),
+    ReceiptEntry("1.2.3", None, NOW, "NoGrantError"),
+)
+RECEIPT = dump_receipt(sign_receipt(RECIPIENT, ENTRIES))
+DETACHED = dump_detached(
+    DetachedPacket("1.2.3", "1.2.4", "1.2.5", 8, ISSUER.public.verify_key, b"packet")
+)
 GRANT = dump_grant(make_grant())
 PACKET = encode_packet(make_packet())
 PUBLIC = dump_public(RECIPIENT.public)
@@ -69,6 +105,34 @@ IDENTITY = dump_identity(RECIPIENT, None)
 def test_key_file(changes: list[Edit]) -> None:
     """A key file has one text, even before its signature is verified."""
     check(edit(KEYFILE, changes), parse_keyfile, dump_keyfile)
+
+
+@seeded
+@given(edits)
+def test_key_file_of_a_successor(changes: list[Edit]) -> None:
+    """One with a succession has one text too."""
+    check(edit(SUCCEEDED, changes), parse_keyfile, dump_keyfile)
+
+
+@seeded
+@given(edits)
+def test_status_list(changes: list[Edit]) -> None:
+    """A status list has one text."""
+    check(edit(STATUS, changes), parse_status, dump_status)
+
+
+@seeded
+@given(edits)
+def test_receipt(changes: list[Edit]) -> None:
+    """A receipt has one text."""
+    check(edit(RECEIPT, changes), parse_receipt, dump_receipt)
+
+
+@seeded
+@given(edits)
+def test_detached_packet(changes: list[Edit]) -> None:
+    """A detached packet has one encoding."""
+    check(edit(DETACHED, changes), load_detached, dump_detached)
 
 
 @seeded
@@ -111,6 +175,9 @@ def test_arbitrary_bytes(data: bytes) -> None:
     check(data, load_grant, dump_grant)
     check(data, decode_packet, encode_packet)
     check(data, load_public, dump_public)
+    check(data, parse_status, dump_status)
+    check(data, parse_receipt, dump_receipt)
+    check(data, load_detached, dump_detached)
 
 
 uids = st.from_regex(r"[1-9][0-9]{0,5}(\.(0|[1-9][0-9]{0,5})){0,7}", fullmatch=True)
@@ -140,11 +207,18 @@ grants = st.builds(
 
 
 @seeded
-@given(st.lists(grants, max_size=4, unique_by=lambda grant: grant.locked_uid), exactly(64))
-def test_any_key_file_round_trips(some: list[Grant], signature: bytes) -> None:
+@given(
+    st.lists(grants, max_size=4, unique_by=lambda grant: grant.locked_uid),
+    st.sampled_from([Lineage(ISSUER.public), LINEAGE]),
+    times,
+    exactly(64),
+)
+def test_any_key_file_round_trips(
+    some: list[Grant], lineage: Lineage, moment: datetime, signature: bytes
+) -> None:
     """Every key file that can be made is read back as it was."""
     ordered = tuple(sorted(some, key=lambda grant: grant.locked_uid))
-    keyfile = KeyFile(ISSUER.public, RECIPIENT.public.id, ordered, signature)
+    keyfile = KeyFile(lineage, RECIPIENT.public.id, moment, ordered, signature)
     assert parse_keyfile(dump_keyfile(keyfile)) == keyfile
 
 

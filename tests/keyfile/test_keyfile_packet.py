@@ -103,7 +103,7 @@ def test_sealing_overhead_stays_below_the_cap_for_it() -> None:
     size = 3_000_000
     sealed = seal_packet(replace(PACKET, attributes=bytes(size)), DEK, BINDING)
     overhead = (len(sealed) - size) / size
-    assert overhead < packet_seal._MAX_SEALED_BYTES / caps.MAX_PACKET_BYTES - 1
+    assert overhead < packet_seal.MAX_SEALED_BYTES / caps.MAX_PACKET_BYTES - 1
 
 
 @pytest.mark.parametrize("length", range(0, len(PLAIN), 37))
@@ -175,7 +175,7 @@ def test_oversized_packet_is_refused_both_ways(monkeypatch: pytest.MonkeyPatch) 
 
 def test_oversized_sealed_packet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too large is refused before it is decrypted."""
-    monkeypatch.setattr(packet_seal, "_MAX_SEALED_BYTES", len(SEALED) - 1)
+    monkeypatch.setattr(packet_seal, "MAX_SEALED_BYTES", len(SEALED) - 1)
     with pytest.raises(PacketError, match="more than"):
         open_packet(SEALED, DEK, BINDING)
 

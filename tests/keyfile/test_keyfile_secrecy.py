@@ -16,6 +16,7 @@ from keyfile_factories import (
     STRANGER,
     make_grant,
     make_identity,
+    make_keyfile,
     make_packet,
     swap,
 )
@@ -28,7 +29,6 @@ from medlocker_dicom.keyfile import (
     open_grant,
     open_packet,
     seal_packet,
-    sign_keyfile,
 )
 from medlocker_dicom.keyfile.canonical import text_of
 
@@ -62,7 +62,7 @@ def assert_silent(text: str) -> None:
         make_identity("recipient", Kem.MLKEM768_X25519),
         RECIPIENT.public,
         make_grant(),
-        sign_keyfile(ISSUER, RECIPIENT.public, [make_grant()]),
+        make_keyfile(make_grant()),
         PACKET,
         PACKET.frames[0],
         PACKET.logos[0],

@@ -96,7 +96,7 @@ def test_default_grant_opens_through_public_api() -> None:
 
 
 def part(letter: bytes, content: bytes) -> bytes:
-    """One part of the injective encoding, as keys/README.md describes it."""
+    """One part of the injective encoding, as keys/keyfile.md describes it."""
     return letter + len(content).to_bytes(8, "big") + content
 
 
