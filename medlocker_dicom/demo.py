@@ -20,8 +20,9 @@ from medlocker_dicom.dicom.uids import derive_uid
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import KeyRefusedError, MedLockerError, PixelsChangedError
 from medlocker_dicom.files import write_file
+from medlocker_dicom.folder.keys import Keys, read_keys
 from medlocker_dicom.folder.lock import LockRun
-from medlocker_dicom.folder.unlock import Keys, read_keys, unlock_folder, verify_folder
+from medlocker_dicom.folder.unlock import unlock_folder, verify_folder
 from medlocker_dicom.keyfile import Identity, dump_identity, dump_public
 from medlocker_dicom.keyfile.identity_file import create_identity
 from medlocker_dicom.phantom import phantom

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from desk import QUICK, Desk
+from postgres import database, served
+from vault_factories import House, house
 
 BESIDE = Path(__file__).parents[2] / "shared"
 """Where a developer keeps what is not in the repository."""
@@ -80,6 +82,8 @@ def _settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
     """Point every place that MedLocker reads or writes by default into `folder`."""
     patch.setenv("XDG_CACHE_HOME", str(cache))
     patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    patch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    patch.delenv("MEDLOCKER_VAULT", raising=False)
     patch.setenv("COLUMNS", "100")
     patch.delenv("MEDLOCKER_BUNDLES", raising=False)
     return Desk(folder)
@@ -140,3 +144,46 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a real PostgreSQL server, of this session alone, without a database name.
+
+    Skipped or failed where it is missing, as for `peer`.
+    """
+    packaged = Path("/usr/lib/postgresql").glob("*/bin")
+    programs = sorted(packaged, key=lambda one: int(one.parent.name))
+    found = programs[-1] if programs else Path(shutil.which("initdb") or "").parent
+    if not (found / "initdb").exists():
+        if os.environ.get("CI") == "true" or BESIDE.exists():
+            pytest.fail("postgresql is not installed, and here it has to be")
+        pytest.skip("postgresql is not installed")
+    with served(found, tmp_path_factory.mktemp("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def vault_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return where a new vault can be made: a file, then a database of a real server."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "vault.db")
+        return
+    with database(request.getfixturevalue("postgresql")) as url:
+        yield url
+
+
+@pytest.fixture
+def home(vault_place: str) -> Iterator[House]:
+    """Return an owner's vault, in each kind of database."""
+    made = house(vault_place)
+    yield made
+    made.vault.close()
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[House]:
+    """Return an owner's vault in SQLite alone."""
+    made = house(str(tmp_path / "vault.db"))
+    yield made
+    made.vault.close()

@@ -1,4 +1,4 @@
-"""What locking and models need beyond a recipient's install."""
+"""What locking, models and the vault need beyond a recipient's install."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from medlocker_dicom.errors import UsageError
 
 #: Imported by every command that looks at photographs.
 ENGINE = ("PIL", "cv2", "monai", "onnx", "onnxruntime", "torch")
+
+
+#: Imported by every command that opens the vault.
+VAULT = ("alembic", "sqlalchemy")
+
+
+def check_vault(what_needs: str) -> None:
+    """Say what to install where the vault's libraries are missing; else as `check_engine`."""
+    _check(what_needs, VAULT, "vault")
 
 
 def check_engine(what_needs: str, *further: str) -> None:
@@ -25,8 +34,12 @@ def check_engine(what_needs: str, *further: str) -> None:
     UsageError
         Some are missing.
     """
-    missing = [name for name in sorted((*ENGINE, *further)) if find_spec(name) is None]
+    _check(what_needs, (*ENGINE, *further), "engine")
+
+
+def _check(what_needs: str, names: tuple[str, ...], extra: str) -> None:
+    missing = [name for name in sorted(names) if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"{what_needs} {', '.join(missing)}", "pip install 'medlocker-dicom[engine]'"
+            f"{what_needs} {', '.join(missing)}", f"pip install 'medlocker-dicom[{extra}]'"
         )

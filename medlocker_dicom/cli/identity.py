@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,10 @@ def new(
         raise
     if no_passphrase:
         sys.stderr.write(f"{file} has no passphrase: whoever can read it can use it\n")
-    sys.stdout.write(f"{file}\n{public_path}\nfingerprint {identity.public.fingerprint}\n")
+    sys.stdout.write(
+        f"{file}\n{public_path}\nfingerprint {identity.public.fingerprint}\n"
+        f"in words    {identity.public.words}\n"
+    )
 
 
 def read_private(path: Path, passphrase_file: Path | None) -> Identity:
@@ -103,6 +107,72 @@ def read_public(path: Path) -> PublicIdentity:
     except IdentityError as error:
         hint = error.hint or "give the .pub file that `medlocker identity new` wrote"
         raise IdentityError(f"{path}: {error}", hint) from error
+
+
+def read_public_keys(paths: Sequence[Path]) -> dict[str, PublicIdentity]:
+    """Read public key files, and all ``.pub`` files of folders; by what people are called.
+
+    Raises
+    ------
+    IdentityError
+        One cannot be read, or holds something else.
+    UsageError
+        A folder holds none, or two have one name or one key.
+    """
+    named: dict[str, PublicIdentity] = {}
+    for path in paths:
+        files = sorted(path.glob("*.pub")) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(f"{path}: holds no .pub file")
+        for file in files:
+            public = read_public(file)
+            name = file.name.removesuffix(".pub").removesuffix(".key")
+            if name in named:
+                raise UsageError(f"{file}: a recipient called {name} is there already")
+            if any(public.id == other.id for other in named.values()):
+                raise UsageError(f"{file}: this public key is given twice")
+            named[name] = public
+    return named
+
+
+def read_issuer(path: Path | None, passphrase_file: Path | None, *, make: bool = False) -> Identity:
+    """Read the identity that signs: a file, or this user's own.
+
+    Parameters
+    ----------
+    path
+        None for this user's own.
+    passphrase_file
+        Where to read its passphrase.
+    make
+        Whether this user's own is made, without a passphrase, where there is none.
+
+    Raises
+    ------
+    IdentityError
+        It cannot be read, is not there, or the passphrase is wrong.
+    UsageError
+        It cannot be made.
+    """
+    if path is not None:
+        return read_private(path, passphrase_file)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    own = (Path(base) if base else Path.home() / ".config") / "medlocker" / "issuer.key"
+    if make and not own.exists():
+        try:
+            own.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"{own.parent}: cannot be made: {error.strerror}", "name an identity by --issuer"
+            ) from error
+        try:
+            create_identity(own, dump_identity(Identity.generate(name="issuer"), None))
+        except DestinationError:
+            if not own.exists():
+                raise
+            return read_private(own, None)  # another process made it meanwhile
+        sys.stderr.write(f"made {own}, without a passphrase: keep it safe, it signs your grants\n")
+    return read_private(own, None)
 
 
 def _passphrase(path: Path, file: Path | None) -> bytes:

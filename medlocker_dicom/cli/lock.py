@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medlocker_dicom.cli.audience import audience_of, enter
 from medlocker_dicom.cli.bundles import BundleFolder, TrustBundle
 from medlocker_dicom.cli.engine import check_engine
+from medlocker_dicom.cli.expiry import Expires, expiry_of
 from medlocker_dicom.cli.guard import PARTIAL, plain
-from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
+from medlocker_dicom.cli.identity import PassphraseFile, read_issuer
 from medlocker_dicom.cli.progress import shown
-from medlocker_dicom.errors import DestinationError, LogoError, UsageError
-from medlocker_dicom.keyfile import Identity, dump_identity
-from medlocker_dicom.keyfile.identity_file import create_identity
+from medlocker_dicom.cli.store import VaultOption, has_vault, opened
+from medlocker_dicom.errors import LogoError, UsageError
 
 if TYPE_CHECKING:
     from medlocker_dicom.folder.lock import Item
-    from medlocker_dicom.keyfile import PublicIdentity
     from medlocker_dicom.watermark.logo import Logo
 
 
@@ -32,12 +32,37 @@ def lock(  # noqa: PLR0913  one parameter an option
     ],
     *,
     to: Annotated[
-        list[Path], typer.Option("--to", metavar="PUB", help="Public key of a recipient; repeat.")
+        list[str],
+        typer.Option(
+            "--to",
+            metavar="PUB|DIR|NAME",
+            help="Public key of a recipient, a folder of them, or a name in the vault; repeat.",
+        ),
     ],
     custodian: Annotated[
         Path | None,
-        typer.Option(metavar="PUB", help="Public key of the custodian, kept offline."),
+        typer.Option(
+            metavar="PUB", help="Public key of the custodian, kept offline; the vault has its own."
+        ),
     ] = None,
+    expires: Expires = None,
+    detached: Annotated[
+        bool,
+        typer.Option(
+            "--detached",
+            help="Keep the recovery packets apart, in DST/packets, for archives that strip them.",
+        ),
+    ] = False,
+    vault: VaultOption = None,
+    no_vault: Annotated[
+        bool, typer.Option("--no-vault", help="Keep nothing in your vault.")
+    ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Lock anew what the vault knows; keys for the old lock end there."
+        ),
+    ] = False,
     issuer: Annotated[
         Path | None,
         typer.Option(
@@ -83,10 +108,10 @@ def lock(  # noqa: PLR0913  one parameter an option
     ] = False,
 ) -> None:
     """Lock every fundus photograph in SRC for the recipients."""
-    check_engine("locking needs", "SimpleITK", "jinja2")
-    recipients = _recipients([*to, *([custodian] if custodian else [])])
-    signer = read_private(issuer, passphrase_file) if issuer else _own_issuer()
-    chosen = _logo(logo)
+    check_engine("locking needs", "SimpleITK", "alembic", "jinja2", "sqlalchemy")
+    if no_vault and vault:
+        raise UsageError("--vault and --no-vault contradict each other")
+    until, chosen = expiry_of(expires), _logo(logo)
     from medlocker_dicom.folder.labels import read_labels  # noqa: PLC0415  the engine's own
     from medlocker_dicom.folder.lock import LockRun  # noqa: PLC0415  the engine, for this command
     from medlocker_dicom.pipeline.lock import Locker  # noqa: PLC0415  the same
@@ -96,28 +121,55 @@ def lock(  # noqa: PLR0913  one parameter an option
     policy = make_policy(
         mode=mode, strategy=strategy, budget=budget, margin=margin, sl=sl, seed=seed, codec=codec
     )
-    ensemble, segmenter = load_models(
-        [m for m in models.split(",") if m], bundles, trust_bundle or ()
-    )
-    truth = read_labels(labels, len(ensemble.labels)) if labels else {}
-    locker = Locker(policy, ensemble, segmenter.lesions, chosen, signer, tuple(recipients.values()))
-    run = LockRun(source, destination, locker, tuple(recipients), segmenter.bundle, truth)
-    codes = [one.error.exit_code for one in shown(run.items(), "locking", _note) if one.error]
+    with opened(vault) if has_vault(vault) and not no_vault else nullcontext() as store:
+        audience = audience_of(to, custodian, store)
+        ensemble, segmenter = load_models(
+            [m for m in models.split(",") if m], bundles, trust_bundle or ()
+        )
+        truth = read_labels(labels, len(ensemble.labels)) if labels else {}
+        signer = read_issuer(issuer, passphrase_file, make=True)
+        if store is not None:
+            enter(audience, signer, store)
+        locker = Locker(
+            policy,
+            ensemble,
+            segmenter.lesions,
+            chosen,
+            signer,
+            tuple(audience.recipients.values()),
+            tuple(audience.custodians.values()),
+            until,
+            detached,
+        )
+        run = LockRun(
+            source,
+            destination,
+            locker,
+            audience.names,
+            segmenter.bundle,
+            truth,
+            vault=store,
+            again=again,
+        )
+        codes = [one.error.exit_code for one in shown(run.items(), "locking", _note) if one.error]
+    _say(destination, len(codes), as_json=as_json)
+    if codes:
+        raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
+
+
+def _say(destination: Path, failed: int, *, as_json: bool) -> None:
     text = (destination / "lock.json").read_text()
     summary = json.loads(text)
     for key in summary["labels_unused"]:
         sys.stderr.write(plain(f"label of no locked file: {key}") + "\n")
     if as_json:
         sys.stdout.write(text)
-    else:
-        sys.stdout.write(
-            f"{len(summary['instances'])} locked, {len(codes)} failed: "
-            f"{destination / 'report.html'}\n"
-            "send the locked files, and each key file to the recipient it is named after; keep "
-            "report.html, lock.json and the journal\n"
-        )
-    if codes:
-        raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
+        return
+    sys.stdout.write(
+        f"{len(summary['instances'])} locked, {failed} failed: {destination / 'report.html'}\n"
+        "send the locked files, and each key file to the recipient it is named after; keep "
+        "report.html, lock.json and the journal\n"
+    )
 
 
 def _note(item: Item) -> str:
@@ -129,41 +181,6 @@ def _note(item: Item) -> str:
     if len(frames) == 1:
         return f"({frames[0]['clean_grade']} -> {frames[0]['locked_grade']}, {queries} queries)"
     return f"({turned} of {len(frames)} frames turned, {queries} queries)"
-
-
-def _recipients(paths: list[Path]) -> dict[str, PublicIdentity]:
-    """Read the recipients' public keys; a key file is named after the public key's file."""
-    named: dict[str, PublicIdentity] = {}
-    for path in paths:
-        public = read_public(path)
-        name = path.name.removesuffix(".pub").removesuffix(".key")
-        if name in named:
-            raise UsageError(f"{path}: a recipient called {name} is there already")
-        if any(public.id == other.id for other in named.values()):
-            raise UsageError(f"{path}: this public key is given twice")
-        named[name] = public
-    return named
-
-
-def _own_issuer() -> Identity:
-    """Read this user's issuer identity; made at the first lock, without a passphrase."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    path = (Path(base) if base else Path.home() / ".config") / "medlocker" / "issuer.key"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"{path.parent}: cannot be made: {error.strerror}", "name an identity by --issuer"
-            ) from error
-        try:
-            create_identity(path, dump_identity(Identity.generate(name="issuer"), None))
-        except DestinationError:
-            if not path.exists():
-                raise
-            return read_private(path, None)  # another lock made it meanwhile
-        sys.stderr.write(f"made {path}, without a passphrase: keep it safe, it signs your grants\n")
-    return read_private(path, None)
 
 
 def _logo(path: Path | None) -> Logo:

@@ -3,7 +3,7 @@
 Exit codes: 0 done; 2 unusable option or argument; 3 some files failed, the others are
 done; 4 the source cannot be locked; 5 the logo cannot be placed; 6 a model is missing or
 damaged; 7 a key is refused; 8 a locked object cannot be unlocked; 9 results cannot be
-written; 130 interrupted.
+written; 10 the vault cannot be used; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ try:
     import typer
 
     from medlocker_dicom import __version__
-    from medlocker_dicom.cli import bundles, demo, identity, inspect, lock, unlock
+    from medlocker_dicom.cli import (
+        bundles,
+        demo,
+        grant,
+        identity,
+        inspect,
+        lock,
+        recipient,
+        unlock,
+        vault,
+    )
     from medlocker_dicom.cli.guard import Guarded
 except KeyboardInterrupt:  # while libraries load; from then on it is the guard's
     sys.exit(130)
@@ -36,6 +46,9 @@ app.command("unlock")(unlock.unlock)
 app.command("verify")(unlock.verify)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
+app.add_typer(recipient.app, name="recipient")
+app.add_typer(grant.app, name="grant")
+app.add_typer(vault.app, name="vault")
 app.add_typer(bundles.app, name="bundles")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rich.console import Console
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medlocker_dicom.errors import MedLockerError
+
+
+_EVERY = 5.0  # s
 
 
 class Item(Protocol):
@@ -109,6 +113,28 @@ def shown(items: Iterable[T], verb: str, note: Callable[[T], str] = lambda _: ""
                 rate=f"{60 * speed:.1f}/min" if speed else "",
             )
             yield item
+
+
+C = TypeVar("C")
+
+
+def counting(steps: Iterable[C], verb: str) -> Iterator[C]:
+    """Pass steps on while showing how far they are, where they are ``(done, total)``.
+
+    On a terminal a bar; elsewhere a line every few seconds.
+    """
+    console = Console(stderr=True)
+    said = time.monotonic()
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(verb, total=None)
+        for step in steps:
+            if isinstance(step, tuple):
+                done, total = step
+                progress.update(task, completed=done, total=total)
+                if not console.is_terminal and time.monotonic() - said > _EVERY:
+                    sys.stderr.write(f"{verb} {done}/{total}\n")
+                    said = time.monotonic()
+            yield step
 
 
 def counted(paths: Sequence[Path], verb: str) -> Iterator[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,17 +14,24 @@ import typer
 from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
-from medlocker_dicom.folder.unlock import (
-    Item,
+from medlocker_dicom.errors import KeyRefusedError, LockedObjectError, MedLockerError
+from medlocker_dicom.files import write_file
+from medlocker_dicom.folder.keys import (
+    PACKETS,
     Keys,
     discover_keys,
+    discover_statuses,
     read_keys,
-    unlock_folder,
-    verify_folder,
+    read_statuses,
 )
+from medlocker_dicom.folder.listing import folder_of
+from medlocker_dicom.folder.unlock import Item, unlock_folder, verify_folder
+from medlocker_dicom.keyfile import ReceiptEntry, dump_receipt, sign_receipt
+from medlocker_dicom.keyfile.moments import whole_seconds
+from medlocker_dicom.keyfile.receipt import UNLOCKED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Source = Annotated[Path, typer.Argument(metavar="SRC", help="Locked DICOM file or folder.")]
 IdentityFile = Annotated[
@@ -38,6 +47,20 @@ Issuer = Annotated[
     Path | None,
     typer.Option("--issuer", metavar="PUB", help="Trust this issuer alone."),
 ]
+StatusLists = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--status",
+        metavar="FILE.mlstatus",
+        help="The issuer's list of revoked grants; repeat. By default those beside the data.",
+    ),
+]
+Packets = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of detached packets. By default `packets` beside the data."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line a file.")]
 
 
@@ -50,12 +73,35 @@ def unlock(  # noqa: PLR0913  one parameter an option
     identity: IdentityFile,
     key: KeyFiles = None,
     issuer: Issuer = None,
+    status: StatusLists = None,
+    packets: Packets = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.mlreceipt",
+            help="Write down for the owner, signed, what was unlocked and what was refused.",
+        ),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Give back the original photographs, bit by bit, or nothing."""
-    keys = _keys(source, identity, key, issuer, passphrase_file)
-    _report(unlock_folder(source, destination, keys), "unlocking", source, as_json=as_json)
+    keys = _keys(
+        source,
+        identity,
+        key=key,
+        issuer=issuer,
+        status=status,
+        packets=packets,
+        passphrase_file=passphrase_file,
+    )
+    entries: list[ReceiptEntry] = []
+    items = _noted(unlock_folder(source, destination, keys), entries)
+    try:
+        _report(items, "unlocking", source, as_json=as_json)
+    finally:
+        if receipt is not None:
+            write_file(receipt, dump_receipt(sign_receipt(keys.identity, entries)))
 
 
 def verify(  # noqa: PLR0913  one parameter an option
@@ -64,29 +110,60 @@ def verify(  # noqa: PLR0913  one parameter an option
     identity: IdentityFile,
     key: KeyFiles = None,
     issuer: Issuer = None,
+    status: StatusLists = None,
+    packets: Packets = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Check that each file is the one its key was issued for, untouched; write nothing."""
-    keys = _keys(source, identity, key, issuer, passphrase_file)
+    keys = _keys(
+        source,
+        identity,
+        key=key,
+        issuer=issuer,
+        status=status,
+        packets=packets,
+        passphrase_file=passphrase_file,
+    )
     _report(verify_folder(source, keys), "verifying", source, as_json=as_json)
 
 
-def _keys(
+def _keys(  # noqa: PLR0913  one parameter an option
     source: Path,
     identity: Path,
+    *,
     key: list[Path] | None,
     issuer: Path | None,
+    status: list[Path] | None,
+    packets: Path | None,
     passphrase_file: Path | None,
 ) -> Keys:
     trusted = read_public(issuer) if issuer else None
     private = read_private(identity, passphrase_file)
+    left_out: list[MedLockerError] = []
     if key:
-        return read_keys(private, key, trusted)
-    keys, left_out = discover_keys(private, source, trusted)
+        keys = read_keys(private, key, trusted)
+    else:
+        keys, left_out = discover_keys(private, source, trusted)
+    if status:
+        statuses = read_statuses(status)
+    else:
+        statuses, unusable = discover_statuses(source)
+        left_out += unusable
     for error in left_out:
         sys.stderr.write(plain(f"left out: {error}") + "\n")
-    return keys
+    return replace(keys, statuses=statuses, packets=packets or folder_of(source) / PACKETS)
+
+
+def _noted(items: Iterable[Item], entries: list[ReceiptEntry]) -> Iterator[Item]:
+    """Pass items on; what they say of a locked object becomes entries of a receipt."""
+    for item in items:
+        now = whole_seconds(datetime.now(UTC))
+        if item.grant_id is not None:
+            entries.append(ReceiptEntry(item.locked_uid, item.grant_id, now, UNLOCKED))
+        elif item.locked_uid and isinstance(item.error, KeyRefusedError | LockedObjectError):
+            entries.append(ReceiptEntry(item.locked_uid, None, now, type(item.error).__name__))
+        yield item
 
 
 def _report(items: Iterable[Item], verb: str, source: Path, *, as_json: bool) -> None:

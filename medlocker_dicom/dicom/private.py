@@ -28,6 +28,11 @@ CREATOR = "MEDLOCKER DICOM 1"
 MAX_PACKET_BYTES = 256 << 20
 ISSUER_BYTES = 32
 
+STRIPPED_HINT = (
+    "give the folder of detached packets by --packets, or ask the owner for the object as it was "
+    "sent, with private elements kept"
+)
+
 _PACKET, _ISSUER, _SOURCE_CLASS, _SOURCE_INSTANCE, _BITS = 0x01, 0x02, 0x03, 0x04, 0x05
 _LENGTH_BYTES = 4
 
@@ -102,7 +107,7 @@ def read_block(ds: Dataset) -> LockBlock:
     if base is None:
         raise PacketMissingError(
             "its recovery packet was stripped",
-            "ask the owner for the object as it was sent, with private elements kept",
+            STRIPPED_HINT,
         )
     issuer = _value(ds, base | _ISSUER)
     if issuer is None or len(issuer) != ISSUER_BYTES:

@@ -10,7 +10,7 @@ from medlocker_dicom.errors import DestinationError, SourceError, UsageError
 
 #: What a lock run writes beside the locked files, and the folder of its key files.
 OWN_FILES = ("lock.json", "report.html")
-OWN_SUFFIXES = (".mlkey",)
+OWN_SUFFIXES = (".mlkey", ".mlstatus", ".mlpacket", ".mlreceipt")
 KEYS = "keys"
 
 
@@ -19,7 +19,7 @@ def list_files(source: Path) -> list[Path]:
 
     Symbolic links, devices and the like, and folders that cannot be read are listed too, for
     `plain_file` to refuse: nothing is passed over in silence. Left out: names that begin with
-    a dot, ``DICOMDIR`` (it describes a medium, it is no image), key files, ``lock.json`` and
+    a dot, ``DICOMDIR`` (it describes a medium, it is no image), files of keys, ``lock.json`` and
     ``report.html`` at the top.
 
     Raises

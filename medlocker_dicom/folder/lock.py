@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,10 +21,12 @@ from medlocker_dicom.errors import (
     DuplicateInstanceError,
     MedLockerError,
     OutputError,
+    VaultError,
 )
 from medlocker_dicom.files import sha256_of, write_file, write_private
 from medlocker_dicom.folder.contain import contained
 from medlocker_dicom.folder.journal import open_journal
+from medlocker_dicom.folder.keys import PACKETS
 from medlocker_dicom.folder.listing import (
     KEYS,
     check_apart,
@@ -34,8 +36,16 @@ from medlocker_dicom.folder.listing import (
     plain_file,
 )
 from medlocker_dicom.folder.report import render_report
-from medlocker_dicom.keyfile import dump_grant, dump_keyfile, load_grant, sign_keyfile
+from medlocker_dicom.keyfile import (
+    dump_detached,
+    dump_grant,
+    dump_keyfile,
+    load_grant,
+    sign_keyfile,
+)
+from medlocker_dicom.keyfile.detached import SUFFIX
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
+from medlocker_dicom.vault.instances import Instance, check_new, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
 
     from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.folder.journal import Journal
+    from medlocker_dicom.vault.vault import Vault
 
 THUMBNAIL = 360  # px, longer side
 
@@ -73,6 +84,13 @@ class Item:
     entry: dict[str, Any] | None = None
 
 
+class _Made(NamedTuple):
+    """Contents of a locked file and of its detached packet, if that is kept apart."""
+
+    data: bytes
+    packet: bytes | None
+
+
 @dataclass(frozen=True)
 class LockRun:
     """Locks every instance of a folder; goes on where the same run stopped earlier.
@@ -89,11 +107,15 @@ class LockRun:
     locker
         How, and for whom.
     names
-        Name of each of the locker's recipients: their key files are called so.
+        Name of each of the locker's `everyone`: their key files are called so.
     segmenter
         The bundle that the locker's lesions come from, for the record.
     labels
         True grades by relative path, file name or SOP Instance UID.
+    vault
+        Keeps what is locked and its grants; None for none. Its recipients are everyone.
+    again
+        Whether what the vault knows is locked anew.
     clock
         Gives the time with a time zone.
     """
@@ -104,6 +126,8 @@ class LockRun:
     names: Sequence[str]
     segmenter: Bundle
     labels: Mapping[str, int] = field(default_factory=dict)
+    vault: Vault | None = None
+    again: bool = False
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def items(self) -> Iterator[Item]:
@@ -118,6 +142,8 @@ class LockRun:
         ------
         DestinationError, DiskFullError
             The destination is unusable; what is done stays done.
+        VaultError
+            The vault fails; what is done stays done.
         UsageError
             There is nothing to lock, or something in the source has the name of a result.
         """
@@ -131,37 +157,74 @@ class LockRun:
                 try:
                     whole = plain_file(self.source, path)
                     digest = sha256_of(whole)
-                    if done := journal.done(path, digest):
+                    done = journal.done(path, digest)
+                    if done and self._packet_there(done):
+                        self._into_vault(done)
                         yield Item(path, number, len(files), "already", entry=done)
                         continue
                     with contained(whole):
-                        data, entry = self._lock_file(path, owners)
+                        made, entry = self._lock_file(path, owners)
+                except (OutputError, VaultError):
+                    raise
                 except MedLockerError as error:
                     failed.append({"path": str(path), "error": str(error), "hint": error.hint})
                     yield Item(path, number, len(files), "failed", error=error)
                     continue
                 before = journal.entries.get(str(path), entry)
-                self._keep(journal, data, entry | {"source_sha256": digest})
+                self._keep(journal, made, entry | {"source_sha256": digest})
                 owners.pop(_uid(before), None)
                 owners[_uid(entry)] = str(path)
                 yield Item(path, number, len(files), "locked", entry=entry)
             self._finish(journal, failed)
 
-    def _keep(self, journal: Journal, data: bytes, entry: dict[str, Any]) -> None:
+    def _keep(self, journal: Journal, made: _Made, entry: dict[str, Any]) -> None:
         """Write a locked file and its grants; without them the file would be of no use."""
         path = self.destination / entry["path"]
         try:
-            write_file(path, data)
-            journal.add(entry | {"result_sha256": hashlib.sha256(data).hexdigest()})
+            if made.packet is not None:
+                write_file(self._packet_path(entry), made.packet)
+            write_file(path, made.data)
+            journal.add(entry)
         except OutputError:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
+        self._into_vault(entry)
+
+    def _packet_path(self, entry: Mapping[str, Any]) -> Path:
+        uid = str(entry["record"]["locked_sop_instance_uid"])
+        return self.destination / PACKETS / f"{uid}{SUFFIX}"
+
+    def _packet_there(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a done file needs no packet beside it, or has the one that belongs to it."""
+        wanted: str | None = entry["packet_sha256"]
+        return wanted is None or sha256_of(self._packet_path(entry)) == wanted
+
+    def _into_vault(self, entry: Mapping[str, Any]) -> None:
+        """Store a done file in the vault, if there is one and it is not there yet."""
+        if self.vault is None:
+            return
+        record, path = entry["record"], self._packet_path(entry)
+        issued = [load_grant(base64.b64decode(text)) for text in entry["grants"]]
+        instance = Instance(
+            locked_uid=record["locked_sop_instance_uid"],
+            source_uid=record["source_sop_instance_uid"],
+            study_uid=record["study_instance_uid"],
+            source_series_uid=record["source_series_instance_uid"],
+            locked_series_uid=record["locked_series_instance_uid"],
+            binding=issued[0].binding,
+            issuer=self.locker.issuer.public.verify_key,
+            record=json.dumps(record),
+            packet=path.read_bytes() if entry["packet_sha256"] else None,
+        )
+        with self.vault.writing() as writing:
+            if keep(writing, instance, issued):
+                writing.checkpoint(self.locker.issuer)
 
     def _header(self) -> dict[str, Any]:
         """Say what makes two commands the same run."""
         locker = self.locker
-        recipients = zip(self.names, locker.recipients, strict=True)
+        everyone = zip(self.names, locker.everyone, strict=True)
         return {
             "format": "medlocker lock journal",
             "version": 1,
@@ -172,10 +235,13 @@ class LockRun:
             "labels": hashlib.sha256(json.dumps(self.labels, sort_keys=True).encode()).hexdigest(),
             "logo": locker.logo.sha256.hex(),
             "issuer": locker.issuer.public.id.hex(),
-            "recipients": {name: recipient.id.hex() for name, recipient in recipients},
+            "recipients": {name: recipient.id.hex() for name, (recipient, _) in everyone},
+            "expires": locker.expires and locker.expires.isoformat(),
+            "detached": locker.detached,
+            "vault": self.vault and str(self.vault.place),
         }
 
-    def _lock_file(self, path: Path, owners: Mapping[str, str]) -> tuple[bytes, dict[str, Any]]:
+    def _lock_file(self, path: Path, owners: Mapping[str, str]) -> tuple[_Made, dict[str, Any]]:
         """Lock one file; ``owners`` maps SOP Instance UIDs to paths."""
         whole = folder_of(self.source) / path
         fundus = read_fundus(whole)
@@ -185,21 +251,29 @@ class LockRun:
                 f"{whole}: SOP Instance UID {uid} is that of {owners[uid]}",
                 "keep one of the two; an instance is locked once",
             )
+        if self.vault is not None and not self.again:
+            with naming(whole), self.vault.reading() as connection:
+                check_new(connection, uid)
         keys = _label_keys(path, uid)
         label = next((self.labels[key] for key in keys if key in self.labels), None)
         with naming(whole):
             locked = lock(fundus, self.locker, now=self.clock(), label=label)
-        return to_bytes(locked.ds), {
+        packet = None if locked.detached is None else dump_detached(locked.detached)
+        made = _Made(to_bytes(locked.ds), packet)
+        return made, {
             "path": str(path),
             "record": locked.record.as_json(),
             "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
+            "result_sha256": hashlib.sha256(made.data).hexdigest(),
+            "packet_sha256": made.packet and hashlib.sha256(made.packet).hexdigest(),
             "thumbnail": base64.b64encode(_thumbnail(locked)).decode(),
         }
 
     def _finish(self, journal: Journal, failed: list[dict[str, str]]) -> None:
         """Write key files, lock.json and the report from the journal."""
         locker, entries = self.locker, list(journal.entries.values())
-        for column, (name, recipient) in enumerate(zip(self.names, locker.recipients, strict=True)):
+        everyone = zip(self.names, locker.everyone, strict=True)
+        for column, (name, (recipient, _)) in enumerate(everyone):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
             keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants, self.clock()))
             write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)

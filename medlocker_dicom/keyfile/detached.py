@@ -22,6 +22,9 @@ DETACHED_MEMBERS: Final = frozenset(
     {"locked_uid", "source_uid", "source_class_uid", "bits", "issuer"}
 )
 _LENGTH: Final = ">I"
+MAX_DETACHED_BYTES: Final = (
+    len(MAGIC) + calcsize(_LENGTH) + caps.MAX_DETACHED_HEADER_BYTES + MAX_SEALED_BYTES
+)
 _MAX_BITS: Final = 16
 
 

@@ -5,6 +5,7 @@ sender; the issuer's Ed25519 signature over everything else does, and is
 verified before anything is opened.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -98,6 +99,11 @@ class Grant:
             raise KeyFileError(f"a field of the grant for {self.locked_uid} has the wrong length")
         if self.expires is not None and not moments.is_whole(self.expires):
             raise KeyFileError(f"expiry of the grant for {self.locked_uid} is unusable")
+
+    @property
+    def sealed_digest(self) -> bytes:
+        """SHA-256 of what is sealed and what it is sealed with, 32 bytes; of any signature."""
+        return hashlib.sha256(self.info + self.sealed).digest()
 
     def message(self, issuer_public_key: bytes) -> bytes:
         """Give the bytes that the issuer signs: all fields but the signature."""

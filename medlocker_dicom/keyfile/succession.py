@@ -216,11 +216,18 @@ def read_lineage(fields: Fields, where: str) -> Lineage:
     successions = fields.list("successions", caps.MAX_SUCCESSIONS)
     return Lineage(
         _read_public(fields, "issuer", where),
-        tuple(_read_succession(one, f"succession of {where}") for one in successions),
+        tuple(read_succession(one, f"succession of {where}") for one in successions),
     )
 
 
-def _read_succession(record: object, where: str) -> Succession:
+def read_succession(record: object, where: str) -> Succession:
+    """Read what `succession_record` gives; its signatures are verified with the lineage.
+
+    Raises
+    ------
+    KeyFileError
+        It is malformed.
+    """
     fields = Fields(record, SUCCESSION_MEMBERS, KeyFileError, where)
     return Succession(
         _read_public(fields, "old", where),

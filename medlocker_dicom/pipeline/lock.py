@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.dicom.uids import derive_uid
 from medlocker_dicom.errors import NoFeasiblePositionError
 from medlocker_dicom.keyfile import (
+    DetachedPacket,
     FrameMark,
     Packet,
     PacketLogo,
@@ -23,6 +25,7 @@ from medlocker_dicom.keyfile import (
     issue_grant,
     seal_packet,
 )
+from medlocker_dicom.keyfile.grant import GRANT_ID_BYTES
 from medlocker_dicom.lesions.boxes import Box, lesion_boxes
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import feasible_positions
@@ -79,7 +82,13 @@ class Locker:
     issuer
         Signs grants; its site secret gives UIDs and dither seeds.
     recipients
-        Whom the key is issued to, the custodian among them.
+        Whom the key is issued to.
+    custodians
+        Whom it is issued to for good, to be issued again from.
+    expires
+        First moment at which the recipients' grants no longer open; None for no end.
+    detached
+        Whether the recovery packet is kept out of the locked object.
     """
 
     policy: Policy
@@ -88,6 +97,17 @@ class Locker:
     logo: Logo
     issuer: Identity
     recipients: Sequence[PublicIdentity]
+    custodians: Sequence[PublicIdentity] = ()
+    expires: datetime | None = None
+    detached: bool = False
+
+    @property
+    def everyone(self) -> tuple[tuple[PublicIdentity, datetime | None], ...]:
+        """Recipients, then custodians, each with the expiry of their grants."""
+        return (
+            *((recipient, self.expires) for recipient in self.recipients),
+            *((custodian, None) for custodian in self.custodians),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,17 +119,20 @@ class LockedInstance:
     ds
         The Secondary Capture object with its packet, ready to be written.
     grants
-        One for each recipient, in the locker's order.
+        One for each of the locker's `everyone`, in that order.
     record
         For the owner: placement, predictions, cost.
     pixels
         (F, H, W, C): the locked pixels.
+    detached
+        The recovery packet, where the object does not carry it.
     """
 
     ds: FileDataset
     grants: tuple[Grant, ...]
     record: InstanceRecord
     pixels: Pixels
+    detached: DetachedPacket | None = None
 
 
 def lock(
@@ -166,26 +189,37 @@ def lock(
         attributes=pack_attributes(source.ds),
     )
     dek = generate_dek()
-    attach_packet(ds, seal_packet(packet, dek, binding), locker.issuer.public.verify_key)
+    sealed = seal_packet(packet, dek, binding)
+    attach_packet(ds, None if locker.detached else sealed, locker.issuer.public.verify_key)
     grants = tuple(
         issue_grant(
             dek,
             binding,
             recipient,
             locker.issuer,
-            expires=None,
-            grant_id=locker.issuer.derive("grant", recipient.id, binding.digest)[:16],
+            expires=expires,
+            grant_id=token_bytes(GRANT_ID_BYTES),
         )
-        for recipient in locker.recipients
+        for recipient, expires in locker.everyone
+    )
+    detached = DetachedPacket(
+        locked_uid=binding.locked_uid,
+        source_uid=uid,
+        source_class_uid=str(source.ds.SOPClassUID),
+        bits=source.bits,
+        issuer=binding.issuer,
+        packet=sealed,
     )
     record = InstanceRecord(
         source_sop_instance_uid=uid,
         locked_sop_instance_uid=str(ds.SOPInstanceUID),
         study_instance_uid=str(ds.StudyInstanceUID),
+        source_series_instance_uid=str(source.ds.SeriesInstanceUID),
+        locked_series_instance_uid=str(ds.SeriesInstanceUID),
         seconds=round(time.monotonic() - started, 3),
         frames=tuple(record for _, _, record in frames),
     )
-    return LockedInstance(ds, grants, record, pixels)
+    return LockedInstance(ds, grants, record, pixels, detached if locker.detached else None)
 
 
 class _Frame:

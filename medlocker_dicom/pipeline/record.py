@@ -85,8 +85,12 @@ class InstanceRecord:
 
     Attributes
     ----------
-    source_sop_instance_uid, locked_sop_instance_uid, study_instance_uid
-        UIDs.
+    source_sop_instance_uid, locked_sop_instance_uid
+        Of the instance.
+    study_instance_uid
+        Of both.
+    source_series_instance_uid, locked_series_instance_uid
+        Of its series.
     seconds
         Spent on it.
     frames
@@ -96,6 +100,8 @@ class InstanceRecord:
     source_sop_instance_uid: str
     locked_sop_instance_uid: str
     study_instance_uid: str
+    source_series_instance_uid: str
+    locked_series_instance_uid: str
     seconds: float
     frames: tuple[FrameRecord, ...]
 

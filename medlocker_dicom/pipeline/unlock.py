@@ -11,6 +11,7 @@ import numpy as np
 from medlocker_dicom.dicom.attributes import unpack_attributes
 from medlocker_dicom.dicom.elements import text
 from medlocker_dicom.dicom.fundus import IDENTITY, pixel_digest
+from medlocker_dicom.dicom.private import STRIPPED_HINT
 from medlocker_dicom.dicom.restore import restore_source
 from medlocker_dicom.dicom.taken import changed_since
 from medlocker_dicom.dicom.uids import check_uid
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from medlocker_dicom.keyfile import FrameMark, Grant, Identity, Packet, PacketLogo
 
 
-def verify(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> None:
+def verify(
+    locked: Locked, grant: Grant, identity: Identity, now: datetime, signer: bytes | None = None
+) -> None:
     """Check that an object is the one its key was issued for, untouched.
 
     Parameters
@@ -52,6 +55,9 @@ def verify(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> N
         The recipient.
     now
         The time, with a time zone.
+    signer
+        Ed25519 public key of who signed the grant, 32 bytes; None for the issuer that the
+        object names. That a successor may stand in for that one is checked by the caller.
 
     Raises
     ------
@@ -66,7 +72,7 @@ def verify(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> N
     PacketError
         The packet is damaged, or tells of another source.
     """
-    _, sealed = _open(locked, grant, identity, now)
+    _, sealed = _open(locked, grant, identity, now, signer)
     if changed := changed_since(sealed, locked.ds, locked.photometric):
         raise AttributesChangedError(
             f"{locked.ds.SOPInstanceUID}: changed after locking: {', '.join(changed)}",
@@ -74,7 +80,9 @@ def verify(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> N
         )
 
 
-def unlock(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> FileDataset:
+def unlock(
+    locked: Locked, grant: Grant, identity: Identity, now: datetime, signer: bytes | None = None
+) -> FileDataset:
     """Restore the source instance with its exact pixels and its own attributes.
 
     What an archive wrote into the locked object's attributes does not matter.
@@ -86,7 +94,7 @@ def unlock(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> F
     KeyRefusedError, LockedObjectError
         As for `verify`, but never `AttributesChangedError`.
     """
-    packet, sealed = _open(locked, grant, identity, now)
+    packet, sealed = _open(locked, grant, identity, now, signer)
     pixels = locked.pixels.copy()
     if len(packet.frames) != len(pixels):
         raise PacketError(f"the packet marks {len(packet.frames)} frames of {len(pixels)}")
@@ -100,23 +108,24 @@ def unlock(locked: Locked, grant: Grant, identity: Identity, now: datetime) -> F
 
 
 def _open(
-    locked: Locked, grant: Grant, identity: Identity, now: datetime
+    locked: Locked, grant: Grant, identity: Identity, now: datetime, signer: bytes | None
 ) -> tuple[Packet, Dataset]:
     """Open the packet and the attributes in it, which are those of the object's source."""
     if locked.packet is None:
         raise PacketMissingError(
-            f"{locked.ds.SOPInstanceUID}: the recovery packet was stripped from this object",
-            "ask the owner for the object as it was sent, with private elements kept",
+            f"{locked.ds.SOPInstanceUID}: the recovery packet is not in this object",
+            STRIPPED_HINT,
         )
+    signer = signer or locked.issuer
     binding = binding_of(locked.ds, locked.pixels, locked.source_uid, locked.issuer)
     if grant.locked_uid == binding.locked_uid and grant.binding != binding.digest:
         # The signature is checked first: an unsigned grant must not accuse the pixels.
-        grant.verify(locked.issuer)
+        grant.verify(signer)
         raise PixelsChangedError(
             f"{binding.locked_uid}: pixels or identity changed after locking",
             "ask the owner for the object as it was sent",
         )
-    dek = open_grant(grant, binding, identity, locked.issuer, now)
+    dek = open_grant(grant, binding, identity, signer, now)
     packet = open_packet(locked.packet, dek, binding)
     sealed = unpack_attributes(packet.attributes)
     _check_identity(sealed, locked)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from desk import Desk, Outcome, unprivileged
-from medlocker_dicom.cli import lock
+from medlocker_dicom.cli import identity
 from medlocker_dicom.keyfile.identity_file import create_identity
 
 MAIN = "medlocker_dicom.cli.main"
@@ -158,7 +158,7 @@ def test_two_first_locks_at_once_make_one_issuer(
         return create
 
     other = office.person("other").read_bytes()
-    monkeypatch.setattr(lock, "create_identity", late(other))
+    monkeypatch.setattr(identity, "create_identity", late(other))
     outcome = office.lock(office.eyes("src", 1), office / "out")
     assert outcome.code == 0, outcome.err
     assert "made " not in outcome.err

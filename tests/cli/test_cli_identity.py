@@ -23,6 +23,7 @@ def test_new_writes_a_private_and_a_public_key(desk: Desk) -> None:
         str(private),
         str(public),
         f"fingerprint {identity.public.fingerprint}",
+        f"in words    {identity.public.words}",
     ]
     assert "has no passphrase" in outcome.err
 

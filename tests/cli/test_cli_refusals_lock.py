@@ -17,7 +17,8 @@ from desk import QUICK, Desk, edit_json, eye_pixels, granted, record_of, results
 from factories import make_fundus
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import DestinationError
-from medlocker_dicom.folder.unlock import Keys, unlock_folder
+from medlocker_dicom.folder.keys import Keys
+from medlocker_dicom.folder.unlock import unlock_folder
 from medlocker_dicom.keyfile import Identity
 from tiny_bundles import write_segmenter
 

@@ -149,11 +149,11 @@ def test_one_files_excess_is_its_own_failure(
 ) -> None:
     """Memory or stack that runs out on one file: named, and the next file is still done."""
 
-    def failing(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        def read(path: Path) -> Any:
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def read(path: Path, *more: Any) -> Any:
             if path.name == "eye0.dcm":
                 raise excess
-            return real(path)
+            return real(path, *more)
 
         return read
 

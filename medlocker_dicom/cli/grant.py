@@ -1,0 +1,199 @@
+"""medlocker grant: who may open what."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlocker_dicom.cli.expiry import Expires, expiry_of
+from medlocker_dicom.cli.guard import plain
+from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_private
+from medlocker_dicom.cli.progress import counting
+from medlocker_dicom.cli.store import (
+    Instances,
+    IssuerOption,
+    Series,
+    Studies,
+    VaultOption,
+    opened,
+)
+from medlocker_dicom.errors import DestinationError
+from medlocker_dicom.files import write_file
+from medlocker_dicom.keyfile import StatusList, dump_status
+from medlocker_dicom.keyfile.detached import SUFFIX
+
+app = typer.Typer(help="Say who may open what.")
+To = Annotated[str, typer.Option("--to", metavar="NAME", help="The recipient's name in the vault.")]
+
+
+@app.callback()
+def group() -> None:
+    """Say who may open what."""
+
+
+@app.command("list")
+def list_all(  # noqa: PLR0913  one parameter an option
+    *,
+    to: Annotated[str, typer.Option(metavar="NAME", help="Only this recipient.")] = "",
+    study: Studies = None,
+    series: Series = None,
+    instance: Instances = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line a grant.")] = False,
+    vault: VaultOption = None,
+) -> None:
+    """List the grants that were issued, live or not."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault.grants import listed  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
+
+        for one in listed(store, to, Selection(study or (), series or (), instance or ())):
+            if as_json:
+                sys.stdout.write(json.dumps(one._asdict()) + "\n")
+            else:
+                until = f", until {one.expires}" if one.expires else ""
+                line = f"{one.locked_uid} {one.recipient} {one.state}{until}"
+                sys.stdout.write(plain(line) + "\n")
+
+
+@app.command()
+def reissue(  # noqa: PLR0913  one parameter an option
+    *,
+    to: To,
+    custodian: Annotated[
+        Path, typer.Option(metavar="FILE", help="The custodian's identity, needed now alone.")
+    ],
+    study: Studies = None,
+    series: Series = None,
+    instance: Instances = None,
+    expires: Expires = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Replace the recipient's live grants too.")
+    ] = False,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+    custodian_passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--custodian-passphrase-file", help="The same, for the custodian's."),
+    ] = None,
+) -> None:
+    """Issue grants to a recipient from the custodian's; no pixel is touched.
+
+    All instances, unless studies, series or instances are named. A run that was
+    interrupted goes on where it was when it is started again.
+    """
+    until = expiry_of(expires)
+    with opened(vault) as store:
+        from medlocker_dicom.vault.grants import Reissue  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
+
+        run = Reissue(
+            store,
+            read_issuer(issuer, passphrase_file),
+            read_private(custodian, custodian_passphrase_file),
+            to,
+            Selection(study or (), series or (), instance or ()),
+            until,
+            renew,
+        )
+        (last,) = deque(counting(run.run(), "issuing"), maxlen=1)
+    sys.stdout.write(
+        plain(f"{last.done} grants issued to {to}") + "\nsend them: medlocker grant export\n"
+    )
+
+
+@app.command()
+def export(  # noqa: PLR0913  one parameter an option
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into.")],
+    *,
+    to: To,
+    study: Studies = None,
+    series: Series = None,
+    instance: Instances = None,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write a recipient's key file, with detached packets and the status list, if there are any."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
+
+        selection = Selection(study or (), series or (), instance or ())
+        found = grants.export(store, read_issuer(issuer, passphrase_file), to, selection)
+        several = len(found.keyfiles) > 1
+        for number, data in enumerate(found.keyfiles, 1):
+            path = folder / (f"{to}-{number}.mlkey" if several else f"{to}.mlkey")
+            write_file(path, data)
+            sys.stdout.write(plain(str(path)) + "\n")
+        for uid in found.packets:
+            write_file(folder / "packets" / f"{uid}{SUFFIX}", grants.packet(store, uid))
+        if found.status is not None:
+            write_file(folder / "revoked.mlstatus", found.status)
+            sys.stdout.write(plain(str(folder / "revoked.mlstatus")) + "\n")
+    with_packets = f", {len(found.packets)} packets" if found.packets else ""
+    sys.stdout.write(f"{found.grants} grants{with_packets}\n")
+
+
+@app.command()
+def revoke(  # noqa: PLR0913  one parameter an option
+    *,
+    to: To,
+    study: Studies = None,
+    series: Series = None,
+    instance: Instances = None,
+    status: Annotated[
+        Path, typer.Option(metavar="FILE.mlstatus", help="Where to write the list of the revoked.")
+    ] = Path("revoked.mlstatus"),
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Revoke a recipient's grants: programs that obey the status list refuse them.
+
+    Nobody can take back what was unlocked already, nor a key file from who does not look at
+    the list.
+    """
+    _check_suffix(status)
+    with opened(vault) as store:
+        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
+
+        selection = Selection(study or (), series or (), instance or ())
+        count, listed = grants.revoke(store, read_issuer(issuer, passphrase_file), to, selection)
+    sys.stdout.write(plain(f"{count} grants of {to} revoked") + "\n")
+    _write_status(status, listed)
+
+
+@app.command("status")
+def write_status(
+    file: Annotated[Path, typer.Argument(metavar="FILE.mlstatus")],
+    *,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write the list of all revoked grants, to lie with the data or to be published."""
+    _check_suffix(file)
+    with opened(vault) as store:
+        from medlocker_dicom.vault.grants import status_list  # noqa: PLC0415  SQLAlchemy
+
+        _write_status(file, status_list(store, read_issuer(issuer, passphrase_file)))
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix != ".mlstatus":
+        raise DestinationError(f"{path}: is not called .mlstatus", "unlock looks for that name")
+
+
+def _write_status(path: Path, status: StatusList) -> None:
+    write_file(path, dump_status(status))
+    sys.stdout.write(
+        plain(f"{path}: list {status.number}, {len(status.revoked)} revoked grants")
+        + "\nlay it beside the data, or publish it\n"
+    )

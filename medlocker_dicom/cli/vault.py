@@ -1,0 +1,195 @@
+"""medlocker vault: make, check, audit, back up, hand over to another issuer."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medlocker_dicom.cli.engine import check_vault
+from medlocker_dicom.cli.guard import plain
+from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_private, read_public
+from medlocker_dicom.cli.progress import counting
+from medlocker_dicom.cli.store import IssuerOption, VaultOption, opened, place_chosen
+from medlocker_dicom.errors import KeyFileError, UsageError
+from medlocker_dicom.keyfile import caps, load_receipt
+
+app = typer.Typer(help="Keep what was locked, who may open it, and what happened.")
+
+
+@app.callback()
+def group() -> None:
+    """Keep what was locked, who may open it, and what happened."""
+
+
+@app.command()
+def init(
+    *,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+    custodian: Annotated[
+        Path | None,
+        typer.Option(metavar="PUB", help="Public key of the custodian, whose identity is offline."),
+    ] = None,
+    no_custodian: Annotated[
+        bool, typer.Option("--no-custodian", help="Nothing is ever issued again.")
+    ] = False,
+) -> None:
+    """Make a vault, or bring an older one up to date."""
+    check_vault("the vault needs")
+    from medlocker_dicom.vault import people  # noqa: PLC0415  SQLAlchemy
+    from medlocker_dicom.vault.vault import make_vault  # noqa: PLC0415  the same
+
+    place = place_chosen(vault)
+    keeper = read_public(custodian) if custodian else None
+    made = make_vault(place)
+    try:
+        with made.reading() as connection:
+            begun = people.has_begun(connection)
+        if begun:
+            if keeper is not None:
+                raise UsageError(
+                    f"{place}: is a vault already, and up to date now",
+                    "add a custodian by: medlocker recipient add --custodian",
+                )
+            sys.stdout.write(f"{place}: up to date\n")
+            return
+        if (keeper is None) is not no_custodian:
+            raise UsageError(
+                "name the custodian by --custodian PUB, or say --no-custodian",
+                "without one, no grant can be issued to anybody later",
+            )
+        signer = read_issuer(issuer, passphrase_file, make=True)
+        with made.writing() as writing:
+            people.begin(writing, signer.public)
+            if keeper is not None:
+                people.add(writing, keeper.name or "custodian", keeper, custodian=True)
+            writing.checkpoint(signer)
+        sys.stdout.write(f"{place}: made, issuer {signer.public.fingerprint}\n")
+    finally:
+        made.close()
+
+
+@app.command()
+def check(*, vault: VaultOption = None) -> None:
+    """Check every grant against its instance, its signature and the audit chain."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault.check import Counts  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.check import check as run  # noqa: PLC0415  the same
+
+        (found,) = deque(counting(run(store), "checking"), maxlen=1)
+        if not isinstance(found, Counts):
+            raise TypeError("a check ends with its counts")
+        sys.stdout.write(
+            f"{found.instances} instances, {found.grants} grants, {found.live} of them live: "
+            "all in order\n"
+        )
+        if found.uncared:
+            sys.stderr.write(
+                f"{found.uncared} instances have no grant of a custodian: nothing can be issued "
+                "again for them\n"
+            )
+
+
+@app.command()
+def audit(
+    *,
+    vault: VaultOption = None,
+    of: Annotated[
+        str, typer.Option(metavar="UID", help="Tell all that happened to this instance.")
+    ] = "",
+    history: Annotated[bool, typer.Option("--history", help="Tell all that happened.")] = False,
+    noted: Annotated[
+        str,
+        typer.Option(
+            metavar="LENGTH:HEAD", help="What an earlier audit printed; it must still hold."
+        ),
+    ] = "",
+) -> None:
+    """Follow the audit chain from its first entry to its head."""
+    before = _noted(noted)
+    with opened(vault) as store:
+        from medlocker_dicom.vault import check  # noqa: PLC0415  SQLAlchemy
+
+        found = check.audit(store, before)
+        if of or history:
+            for line in check.history(store, of):
+                sys.stdout.write(plain(line) + "\n")
+        sys.stderr.write(
+            f"{found.length} entries follow each other; signed up to entry {found.signed}; note "
+            "elsewhere, for the next audit:\n"
+        )
+        sys.stdout.write(f"{found.note}\n")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="New file.")], *, vault: VaultOption = None
+) -> None:
+    """Copy the vault while it is in use, and check the copy."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault import backup as backups  # noqa: PLC0415  SQLAlchemy
+
+        found = backups.backup(store, file)
+        sys.stdout.write(f"{file}: {found.length} entries, {found.note}\n")
+
+
+@app.command("rotate-issuer")
+def rotate_issuer(
+    *,
+    new: Annotated[Path, typer.Option(metavar="FILE", help="Identity of the next issuer.")],
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+    new_passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--new-passphrase-file", help="As --passphrase-file, for the next issuer."),
+    ] = None,
+) -> None:
+    """Hand over to another issuer, who signs all live grants; export them again afterwards."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+
+        old = read_issuer(issuer, passphrase_file)
+        next_ = read_private(new, new_passphrase_file)
+        count = grants.rotate(store, old, next_)
+        sys.stdout.write(
+            f"{next_.public.fingerprint} succeeds {old.public.fingerprint}; {count} grants "
+            f"signed\nfrom now on say --issuer {new}\n"
+        )
+
+
+@app.command()
+def receive(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.mlreceipt...")],
+    *,
+    vault: VaultOption = None,
+) -> None:
+    """Enter recipients' receipts into the audit chain."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault.receipts import receive as enter  # noqa: PLC0415  SQLAlchemy
+
+        for path in files:
+            try:
+                with path.open("rb") as stream:
+                    data = stream.read(caps.MAX_RECEIPT_BYTES + 1)
+                count = enter(store, load_receipt(data))
+            except OSError as error:
+                raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
+            except KeyFileError as error:
+                raise KeyFileError(f"{path}: {error}", error.hint) from error
+            sys.stdout.write(f"{path}: {count} new entries\n")
+
+
+def _noted(text: str) -> tuple[int, bytes] | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9]{1,15}):([0-9a-f]{64})", text)
+    if not found:
+        raise UsageError("--noted is not like 12:ab34...", "give what an earlier audit printed")
+    return int(found[1]), bytes.fromhex(found[2])

@@ -1,0 +1,1 @@
+"""The owner's store: recipients, locked instances, grants, detached packets, audit chain."""

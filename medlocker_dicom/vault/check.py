@@ -1,0 +1,217 @@
+"""Does the vault hold what it says? Every grant, every entry of the chain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from medlocker_dicom.errors import SignatureError, VaultDamagedError
+from medlocker_dicom.keyfile.moments import moment_of, text_of
+from medlocker_dicom.vault import people
+from medlocker_dicom.vault.chain import Entry, check_checkpoint, follow
+from medlocker_dicom.vault.grants import verify
+from medlocker_dicom.vault.rows import grant_of
+from medlocker_dicom.vault.schema import checkpoints, entries, grants, head, instances
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from medlocker_dicom.keyfile import Grant
+    from medlocker_dicom.vault.vault import Vault
+
+#: Events by which a grant comes into being.
+ISSUED: Final = ("granted", "reissued")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit found in order.
+
+    Attributes
+    ----------
+    length
+        Entries.
+    head
+        Hash of the last one, 32 bytes.
+    signed
+        Up to which entry an issuer has signed the chain; 0 for nothing.
+    at
+        Seconds since 1970 of the last entry.
+    """
+
+    length: int
+    head: bytes
+    signed: int
+    at: int
+
+    @property
+    def note(self) -> str:
+        """Length and head as they can be noted elsewhere: ``12:ab34...``."""
+        return f"{self.length}:{self.head.hex()}"
+
+
+def audit(vault: Vault, noted: tuple[int, bytes] | None = None) -> Audited:
+    """Follow the audit chain from its first entry to its head.
+
+    Parameters
+    ----------
+    vault
+        Which.
+    noted
+        Length and head that were noted at an earlier time, elsewhere.
+
+    Raises
+    ------
+    VaultDamagedError
+        An entry was altered, removed or moved; or a checkpoint or the noted head does not fit.
+    """
+    with vault.reading() as connection:
+        keys = set(people.lineage(connection).verify_keys)
+        marks = {row.length: row for row in connection.execute(select(checkpoints))}
+        last = connection.execute(select(head)).one()
+        length, signed, hash_ = 0, 0, bytes(32)
+        for entry in follow(_entries(connection)):
+            length, hash_ = entry.number, entry.hash
+            if length in marks:
+                _check_mark(marks.pop(length), entry, keys)
+                signed = length
+            if noted is not None and noted[0] == length and noted[1] != hash_:
+                raise VaultDamagedError(f"the chain up to {entry} is not the one that was noted")
+    if (length, hash_) != (last.length, last.hash):
+        raise VaultDamagedError(f"the audit chain ends at entry {length}, not at {last.length}")
+    if marks:
+        raise VaultDamagedError(
+            f"the issuer signed entry {max(marks)} of the audit chain, which is missing"
+        )
+    if noted is not None and noted[0] > length:
+        raise VaultDamagedError(
+            f"the audit chain ends at entry {length}, and {noted[0]} entries were noted"
+        )
+    return Audited(length, hash_, signed, last.at)
+
+
+def _check_mark(mark: Any, entry: Entry, keys: set[bytes]) -> None:
+    if mark.issuer not in keys or mark.hash != entry.hash:
+        raise VaultDamagedError(f"the checkpoint at {entry} of the audit chain does not fit it")
+    try:
+        check_checkpoint(mark.issuer, mark.length, mark.hash, mark.signature)
+    except SignatureError as error:
+        raise VaultDamagedError(str(error)) from error
+
+
+def _entries(connection: Connection) -> Iterator[Entry]:
+    query = select(entries).order_by(entries.c.number)
+    streamed = connection.execution_options(yield_per=1000).execute(query)
+    return (Entry(*row) for row in streamed)
+
+
+def history(vault: Vault, locked_uid: str = "") -> Iterator[str]:
+    """Tell the chain's entries in words, or those that name one instance."""
+    with vault.reading() as connection:
+        for entry in _entries(connection):
+            detail = json.loads(entry.detail)
+            if locked_uid and locked_uid not in (
+                detail.get("locked_uid"),
+                detail.get("source_uid"),
+            ):
+                continue
+            said = " ".join(f"{key}={value}" for key, value in detail.items() if value is not None)
+            yield f"{entry.number} {text_of(moment_of(entry.at))} {entry.event} {said}"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a check found in order.
+
+    Attributes
+    ----------
+    instances, grants, live
+        How many.
+    uncared
+        Instances for which no custodian has a live grant.
+    """
+
+    instances: int
+    grants: int
+    live: int
+    uncared: int
+
+
+def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
+    """Check every row against the others, the signatures and the audit chain.
+
+    Yields
+    ------
+    tuple or Counts
+        How many of how many grants are checked; at last what was found.
+
+    Raises
+    ------
+    VaultDamagedError
+        The first that does not fit, named.
+    """
+    audit(vault)
+    with vault.reading() as connection:
+        _check_file(connection)
+        issuer = people.lineage(connection)
+        issuer.verify()
+        present = issuer.issuer.verify_key
+        bound = connection.execute(select(instances.c.locked_uid, instances.c.binding))
+        bindings: dict[str, bytes] = {row.locked_uid: row.binding for row in bound}
+        noted = _noted(connection)
+        total = connection.scalar(select(func.count()).select_from(grants)) or 0
+        live: dict[bytes, set[str]] = {}
+        rows = connection.execution_options(yield_per=1000).execute(select(grants))
+        for number, row in enumerate(rows, 1):
+            grant = grant_of(row)
+            _check_noted(grant, noted.pop(grant.grant_id, None))
+            if row.live:
+                verify(grant, present)
+                if bindings.get(grant.locked_uid) != grant.binding or row.revoked is not None:
+                    raise VaultDamagedError(
+                        f"a grant for {grant.locked_uid} does not fit its instance"
+                    )
+                live.setdefault(grant.recipient, set()).add(grant.locked_uid)
+            if number % 1000 == 0:
+                yield number, total
+        if noted:
+            missing = next(iter(noted.values()))
+            raise VaultDamagedError(
+                f"a grant for {missing['locked_uid']} was removed from the vault",
+                "restore the vault from a backup",
+            )
+        keepers = [one.public.id for one in people.everyone(connection) if one.custodian]
+        cared = set().union(*(live.get(one, set()) for one in keepers))
+    yield Counts(len(bindings), total, sum(map(len, live.values())), len(set(bindings) - cared))
+
+
+def _noted(connection: Connection) -> dict[bytes, dict[str, Any]]:
+    """Read from the audit chain what it says of every grant, by grant id."""
+    query = select(entries.c.detail).where(entries.c.event.in_(ISSUED))
+    details = [json.loads(text) for text in connection.scalars(query)]
+    return {bytes.fromhex(one["grant_id"]): one for one in details}
+
+
+def _check_noted(grant: Grant, noted: dict[str, Any] | None) -> None:
+    if noted is None or noted["sealed_sha256"] != grant.sealed_digest.hex():
+        raise VaultDamagedError(
+            f"a grant for {grant.locked_uid} is not as the audit chain tells",
+            "restore the vault from a backup",
+        )
+
+
+def _check_file(connection: Connection) -> None:
+    """Let SQLite check its file; PostgreSQL checks its pages itself."""
+    if connection.dialect.name != "sqlite":
+        return
+    for pragma, good in (("integrity_check", [("ok",)]), ("foreign_key_check", [])):
+        found = [tuple(row) for row in connection.exec_driver_sql(f"PRAGMA {pragma}")]
+        if found != good:
+            raise VaultDamagedError(
+                f"SQLite's {pragma} finds: {found[0]}", "restore the vault from a backup"
+            )

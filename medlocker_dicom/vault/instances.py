@@ -1,0 +1,178 @@
+"""What was locked: one row an instance, with its grants and, if detached, its packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, or_, select, update
+
+from medlocker_dicom.errors import DuplicateInstanceError
+from medlocker_dicom.keyfile import fingerprint_of
+from medlocker_dicom.keyfile.moments import moment_of, text_of
+from medlocker_dicom.vault.rows import grant_row
+from medlocker_dicom.vault.schema import grants, instances
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from medlocker_dicom.keyfile import Grant
+    from medlocker_dicom.vault.vault import Writing
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A locked instance.
+
+    Attributes
+    ----------
+    locked_uid, source_uid
+        SOP Instance UIDs.
+    study_uid
+        Study Instance UID of both.
+    source_series_uid, locked_series_uid
+        Series Instance UIDs.
+    binding
+        Digest of its `Binding`, 32 bytes.
+    issuer
+        Ed25519 public key of who locked it, 32 bytes.
+    record
+        JSON: how it was locked.
+    packet
+        Content of its detached packet file; None where it carries the packet itself.
+    """
+
+    locked_uid: str
+    source_uid: str
+    study_uid: str
+    source_series_uid: str
+    locked_series_uid: str
+    binding: bytes
+    issuer: bytes
+    record: str
+    packet: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of the instances, by UIDs of any level; all where none is named.
+
+    Attributes
+    ----------
+    studies, series, instances
+        UIDs; those of series and instances may be of the source or of the locked one.
+    """
+
+    studies: Sequence[str] = ()
+    series: Sequence[str] = ()
+    instances: Sequence[str] = ()
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """For a query that has the table of instances in it."""
+        table = instances.c
+        named = [
+            column.in_(uids)
+            for uids, columns in (
+                (self.studies, [table.study_uid]),
+                (self.series, [table.source_series_uid, table.locked_series_uid]),
+                (self.instances, [table.source_uid, table.locked_uid]),
+            )
+            for column in columns
+            if uids
+        ]
+        return or_(*named) if named else table.locked_uid.is_not(None)
+
+
+def check_new(connection: Connection, source_uid: str, grant_ids: Sequence[bytes] = ()) -> None:
+    """Check that a source was not locked before; two renditions give the original away.
+
+    Parameters
+    ----------
+    source_uid
+        SOP Instance UID of the source.
+    grant_ids
+        Those that its lock has, where it is locked: the same lock again is no other one.
+
+    Raises
+    ------
+    DuplicateInstanceError
+        The vault knows another lock of it.
+    """
+    query = select(instances.c.locked_uid, instances.c.locked).where(
+        instances.c.source_uid == source_uid
+    )
+    for row in connection.execute(query):
+        if grant_ids and _holds(connection, row.locked_uid, grant_ids):
+            continue
+        raise DuplicateInstanceError(
+            f"SOP Instance UID {source_uid} was locked at {text_of(moment_of(row.locked))} "
+            f"as {row.locked_uid}",
+            "use what was locked then; --again locks it anew, and keys for the old one end",
+        )
+
+
+def keep(writing: Writing, instance: Instance, issued: Sequence[Grant]) -> bool:
+    """Store a locked instance with its grants, in place of an earlier lock of its source.
+
+    Parameters
+    ----------
+    writing
+        All of it is stored, or nothing.
+    instance
+        What was locked.
+    issued
+        Its grants; their recipients are in the vault.
+
+    Returns
+    -------
+    bool
+        False where the vault held exactly this lock already.
+    """
+    connection = writing.connection
+    if _holds(connection, instance.locked_uid, [grant.grant_id for grant in issued]):
+        return False
+    earlier = select(instances.c.locked_uid).where(instances.c.source_uid == instance.source_uid)
+    replaced = list(connection.scalars(earlier))
+    connection.execute(
+        update(grants).where(grants.c.locked_uid.in_(replaced), grants.c.live).values(live=False)
+    )
+    values = {**vars(instance), "locked": writing.now}
+    if instance.locked_uid in replaced:
+        row = update(instances).where(instances.c.locked_uid == instance.locked_uid)
+        connection.execute(row.values(**values))
+    else:
+        connection.execute(insert(instances), values)
+    writing.note(
+        "locked",
+        locked_uid=instance.locked_uid,
+        source_uid=instance.source_uid,
+        binding=instance.binding.hex(),
+        replaces=" ".join(replaced) or None,
+    )
+    for grant in issued:
+        connection.execute(insert(grants), grant_row(grant, writing.now))
+        note_grant(writing, "granted", grant)
+    return True
+
+
+def note_grant(writing: Writing, event: str, grant: Grant) -> None:
+    """Add a grant to the audit chain: what is sealed is told by its digest."""
+    writing.note(
+        event,
+        grant_id=grant.grant_id.hex(),
+        locked_uid=grant.locked_uid,
+        recipient=fingerprint_of(grant.recipient),
+        expires=None if grant.expires is None else text_of(grant.expires),
+        sealed_sha256=grant.sealed_digest.hex(),
+    )
+
+
+def _holds(connection: Connection, locked_uid: str, grant_ids: Sequence[bytes]) -> bool:
+    """Tell whether all of these are grants of an instance."""
+    query = select(grants.c.grant_id).where(
+        grants.c.locked_uid == locked_uid, grants.c.grant_id.in_(grant_ids)
+    )
+    return bool(grant_ids) and len(connection.scalars(query).all()) == len(grant_ids)

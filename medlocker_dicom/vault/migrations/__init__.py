@@ -1,0 +1,1 @@
+"""How the tables of older vaults become those of newer ones (Alembic)."""

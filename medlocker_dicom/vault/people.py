@@ -1,0 +1,234 @@
+"""Who signs, who receives, who keeps the keys offline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, insert, select, update
+
+from medlocker_dicom.errors import (
+    IdentityError,
+    KeyFileError,
+    UsageError,
+    VaultDamagedError,
+    VaultError,
+)
+from medlocker_dicom.keyfile import Lineage, fingerprint_of
+from medlocker_dicom.keyfile.canonical import dumps
+from medlocker_dicom.keyfile.moments import moment_of
+from medlocker_dicom.keyfile.public import PublicIdentity, parse_line
+from medlocker_dicom.keyfile.succession import read_succession, succession_record
+from medlocker_dicom.vault.schema import grants, issuers, recipients
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Row
+
+    from medlocker_dicom.keyfile import Identity
+    from medlocker_dicom.vault.vault import Writing
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Somebody whom grants are issued to.
+
+    Attributes
+    ----------
+    name
+        By which the owner calls them; key files are named so.
+    public
+        Their public key.
+    custodian
+        Whether grants are issued again from theirs.
+    added, retired
+        Seconds since 1970; None while they are not retired.
+    grants
+        How many live grants they have.
+    """
+
+    name: str
+    public: PublicIdentity
+    custodian: bool
+    added: int
+    retired: int | None
+    grants: int
+
+
+def begin(writing: Writing, issuer: PublicIdentity) -> None:
+    """Set the first issuer of a new vault.
+
+    Raises
+    ------
+    VaultError
+        It has one already.
+    """
+    if has_begun(writing.connection):
+        raise VaultError("the vault has an issuer already")
+    _add_issuer(writing, 1, issuer, None)
+    writing.note("begun", issuer=issuer.fingerprint)
+
+
+def has_begun(connection: Connection) -> bool:
+    """Tell whether the vault has an issuer."""
+    return connection.scalar(select(func.count()).select_from(issuers)) != 0
+
+
+def lineage(connection: Connection) -> Lineage:
+    """Give the present issuer with those whom it succeeded.
+
+    Raises
+    ------
+    VaultDamagedError
+        What the vault holds of them is no lineage.
+    """
+    rows = connection.execute(select(issuers).order_by(issuers.c.number)).all()
+    try:
+        steps = tuple(read_succession(json.loads(row.succession), "the vault") for row in rows[1:])
+        found = Lineage(parse_line(rows[-1].line), steps)
+    except (KeyFileError, IndexError, ValueError, TypeError) as error:
+        raise VaultDamagedError("the vault's issuers do not follow each other") from error
+    return found
+
+
+def check_issuer(connection: Connection, issuer: Identity) -> Lineage:
+    """Check that an identity is the vault's present issuer.
+
+    Raises
+    ------
+    VaultError
+        It is not.
+    """
+    found = lineage(connection)
+    if found.issuer.verify_key != issuer.public.verify_key:
+        raise VaultError(
+            f"{issuer.public.fingerprint} is not the vault's issuer, "
+            f"which is {found.issuer.fingerprint}",
+            "name the issuer's identity by --issuer, or hand over: medlocker vault rotate-issuer",
+        )
+    return found
+
+
+def succeed(writing: Writing, old: Identity, new: Identity) -> Lineage:
+    """Let a new issuer succeed the present one.
+
+    Raises
+    ------
+    KeyFileError
+        The new one was an issuer before.
+    VaultError
+        `old` is not the present issuer.
+    """
+    before = check_issuer(writing.connection, old)
+    after = before.followed_by(new, old, moment_of(writing.now))
+    step = dumps(succession_record(after.successions[-1])).decode()
+    _add_issuer(writing, len(after.verify_keys), new.public, step)
+    writing.note("issuer-rotated", old=old.public.fingerprint, new=new.public.fingerprint)
+    return after
+
+
+def _add_issuer(writing: Writing, number: int, public: PublicIdentity, step: str | None) -> None:
+    values = {
+        "number": number,
+        "verify_key": public.verify_key,
+        "line": public.line,
+        "succession": step,
+    }
+    writing.connection.execute(insert(issuers), values)
+
+
+def add(writing: Writing, name: str, public: PublicIdentity, *, custodian: bool = False) -> None:
+    """Add a recipient; one who is there by that name and key already is left as they are.
+
+    Raises
+    ------
+    UsageError
+        The name or the key is taken, or they are retired.
+    """
+    connection = writing.connection
+    query = select(recipients).where((recipients.c.name == name) | (recipients.c.id == public.id))
+    for row in connection.execute(query):
+        if row.name != name:
+            raise UsageError(f"this public key is that of {row.name} in the vault already")
+        if row.id != public.id:
+            raise UsageError(
+                f"a recipient called {name} is in the vault already, with another key: "
+                f"{fingerprint_of(row.id)}",
+                "compare fingerprints; choose another name for the new key",
+            )
+        if row.retired is not None:
+            raise UsageError(f"{name} is retired", "a new key under a new name can be added")
+        return
+    values = {
+        "id": public.id,
+        "name": name,
+        "line": public.line,
+        "custodian": custodian,
+        "added": writing.now,
+    }
+    connection.execute(insert(recipients), values)
+    event = "custodian-added" if custodian else "recipient-added"
+    writing.note(event, name=name, recipient=public.fingerprint)
+
+
+def retire(writing: Writing, name: str) -> Recipient:
+    """Let nobody issue to a recipient any more; what was issued stays until it is revoked.
+
+    Raises
+    ------
+    UsageError
+        There is none, they are retired already, or they are the only custodian.
+    """
+    found = find(writing.connection, name)
+    if found.retired is not None:
+        raise UsageError(f"{name} is retired already")
+    if found.custodian and len(custodians(writing.connection)) == 1:
+        raise UsageError(
+            f"{name} is the only custodian",
+            "add another one and issue to them: medlocker recipient add --custodian",
+        )
+    statement = update(recipients).where(recipients.c.name == name)
+    writing.connection.execute(statement.values(retired=writing.now))
+    writing.note("recipient-retired", name=name, recipient=found.public.fingerprint)
+    return found
+
+
+def everyone(connection: Connection) -> list[Recipient]:
+    """List the recipients by name."""
+    count = (
+        select(func.count())
+        .where(grants.c.recipient == recipients.c.id, grants.c.live)
+        .scalar_subquery()
+        .label("live_grants")
+    )
+    rows = connection.execute(select(recipients, count).order_by(recipients.c.name))
+    return [_recipient(row) for row in rows]
+
+
+def find(connection: Connection, name: str) -> Recipient:
+    """Give a recipient by name.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    found = [one for one in everyone(connection) if one.name == name]
+    if not found:
+        raise UsageError(
+            f"no recipient called {name} is in the vault", "medlocker recipient list shows them"
+        )
+    return found[0]
+
+
+def custodians(connection: Connection) -> list[Recipient]:
+    """List the custodians who are not retired: one, or two while one takes over."""
+    return [one for one in everyone(connection) if one.custodian and one.retired is None]
+
+
+def _recipient(row: Row[tuple[object, ...]]) -> Recipient:
+    try:
+        public = parse_line(row.line)
+    except IdentityError as error:
+        raise VaultDamagedError(f"the public key of {row.name} in the vault is damaged") from error
+    return Recipient(row.name, public, row.custodian, row.added, row.retired, row.live_grants)
