@@ -72,10 +72,10 @@ def audience_of(to: Sequence[str], custodian: Path | None, vault: Vault | None) 
         keepers = own
     recipients = read_public_keys(files) | known
     everyone = [*recipients.values(), *keepers.values()]
-    if len(recipients) + len(keepers) > len({*recipients, *keepers}):
-        raise UsageError("two of those whom this is for have one name")
     if len(everyone) > len({one.id for one in everyone}):
         raise UsageError("one public key is given twice")
+    if len(recipients) + len(keepers) > len({*recipients, *keepers}):
+        raise UsageError("two of those whom this is for have one name")
     return Audience(recipients, keepers)
 
 

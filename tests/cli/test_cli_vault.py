@@ -1,0 +1,368 @@
+"""Transcripts of recipient, grant and vault, and of lock with a vault."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from desk import QUICK, Desk, edit_json, granted, results, same_pixels, tree
+from medlocker_dicom.keyfile import dump_identity, dump_public, load_identity
+
+PASSPHRASE = "a passphrase that must never be seen"
+
+
+@pytest.fixture
+def owner(office: Desk) -> Desk:
+    """An owner's desk with a vault, its custodian, and alice in it."""
+    office.good("vault", "init", "--custodian", office.public("custodian"))
+    office.good("recipient", "add", office.public("alice"))
+    return office
+
+
+def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
+    """Lock some eyes for alice by her name."""
+    source = owner.eyes("src", count)
+    owner.good("lock", source, owner / out, "--to", "alice", *QUICK, *more)
+    return owner / out
+
+
+def refused(owner: Desk, code: int, words: str, *command: str | Path) -> None:
+    """Run a command that must fail with one error that has these words."""
+    outcome = owner.run(*command)
+    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome.err
+    assert words in outcome.err
+
+
+def test_init_says_what_is_missing(office: Desk) -> None:
+    """A custodian is named, or done without in words; a second init changes nothing."""
+    refused(office, 2, "--no-custodian", "vault", "init")
+    refused(
+        office, 2, "--no-custodian",
+        "vault", "init", "--no-custodian", "--custodian", office.public("custodian"),
+    )  # fmt: skip
+    assert "issuer" in office.good("vault", "init", "--no-custodian").out
+    before = office.good("vault", "audit").out
+    assert "up to date" in office.good("vault", "init").out
+    refused(
+        office, 2, "recipient add --custodian",
+        "vault", "init", "--custodian", office.public("custodian"),
+    )  # fmt: skip
+    assert office.good("vault", "audit").out == before
+
+
+def test_no_vault_at_all(office: Desk) -> None:
+    """Each command that needs one says how to make it; lock does without."""
+    for command in (
+        ("vault", "check"),
+        ("vault", "audit"),
+        ("recipient", "list"),
+        ("grant", "list"),
+        ("grant", "export", office / "out", "--to", "alice"),
+    ):
+        refused(office, 10, "medlocker vault init", *command)
+    assert office.lock(office.eyes("src", 1), office / "out").code == 0
+    refused(
+        office, 10, "medlocker vault init",
+        "lock", office / "src", office / "other", "--to", office.public("alice"),
+        "--vault", office / "none.db", *QUICK,
+    )  # fmt: skip
+    assert not (office / "none.db").exists()
+
+
+def test_lock_by_names_files_and_folders(owner: Desk) -> None:
+    """Names of the vault, public key files and folders of them; the custodian by itself."""
+    folder = owner / "friends"
+    folder.mkdir()
+    for name in ("bob", "carol"):
+        shutil.copy(owner.public(name), folder / f"{name}.pub")
+    out = lock(owner, 1, "locked", "--to", str(folder), "--to", str(owner.public("dave")))
+    assert tree(out / "keys") == {
+        f"{name}.mlkey" for name in ("alice", "bob", "carol", "dave", "custodian")
+    }
+    listed = json.loads(owner.good("recipient", "list", "--json").out)
+    assert {one["name"]: one["live_grants"] for one in listed} == dict.fromkeys(
+        ("alice", "bob", "carol", "dave", "custodian"), 1
+    )
+    assert owner.unlock(out, owner / "back", "carol").code == 0
+
+
+def test_whom_a_lock_cannot_be_for(owner: Desk) -> None:
+    """Unknown, retired, twice, another custodian, an empty folder: one error, nothing made."""
+    owner.eyes("src", 1)
+    (owner / "empty").mkdir()
+    owner.good("recipient", "add", owner.public("bob"))
+    owner.good("recipient", "retire", "bob")
+    cases: dict[str, tuple[str | Path, ...]] = {
+        "no recipient called zoe": ("--to", "zoe"),
+        "bob is retired": ("--to", "bob"),
+        "holds no .pub file": ("--to", owner / "empty"),
+        "one public key is given twice": ("--to", "custodian"),
+        "is not the vault's custodian": ("--to", "alice", "--custodian", owner.public("eve")),
+        "is over already": ("--to", "alice", "--expires", "2001-01-01"),
+        "not a day like": ("--to", "alice", "--expires", "soon"),
+        "contradict": ("--to", "alice", "--no-vault", "--vault", owner / "x.db"),
+    }
+    for words, options in cases.items():
+        outcome = owner.run("lock", owner / "src", owner / "out", *options, *QUICK)
+        assert (outcome.code, len(outcome.errors)) == (2, 1), outcome.err
+        assert words in outcome.err
+        assert not (owner / "out").exists()
+
+
+def test_another_issuer_cannot_lock_into_the_vault(owner: Desk) -> None:
+    """The vault has one issuer; who is named otherwise is refused before anything is locked."""
+    refused(
+        owner, 10, "is not the vault's issuer",
+        "lock", owner.eyes("src", 1), owner / "out", "--to", "alice",
+        "--issuer", owner.person("mallory"), *QUICK,
+    )  # fmt: skip
+    assert not (owner / "out").exists()
+
+
+def test_a_source_is_locked_once(owner: Desk) -> None:
+    """A second lock elsewhere is refused for each file; --again replaces the keys of the first."""
+    first = lock(owner)
+    outcome = owner.run("lock", owner / "src", owner / "second", "--to", "alice", *QUICK)
+    assert (outcome.code, len(outcome.errors)) == (3, 2)
+    assert "was locked at" in outcome.err
+    assert "--again" in outcome.err
+    assert results(owner / "second") == set()
+    shutil.rmtree(owner / "second")
+    owner.good("lock", owner / "src", owner / "second", "--to", "alice", "--again", *QUICK)
+    owner.good("grant", "export", owner / "keys", "--to", "alice")
+    key = owner / "keys" / "alice.mlkey"
+    assert owner.unlock(owner / "second", owner / "back", "alice", "--key", key).code == 0
+    assert owner.unlock(first, owner / "old", "alice", "--key", key).code == 3
+    assert owner.unlock(first, owner / "older", "alice").code == 0
+    assert "all in order" in owner.good("vault", "check").out
+    alice = owner.public("alice")
+    owner.good("lock", owner / "src", owner / "third", "--to", alice, "--no-vault", *QUICK)
+
+
+def test_a_run_that_stopped_before_the_vault_is_completed(owner: Desk) -> None:
+    """What lies in the folder and not in the vault is entered by the next run, once."""
+    out = lock(owner)
+    other = owner / "other.db"
+    owner.good("vault", "init", "--vault", other, "--no-custodian")
+    journal = out / ".medlocker-journal"
+    lines = journal.read_text().splitlines(keepends=True)
+    before = owner.good("vault", "audit").out
+    assert owner.good("lock", owner / "src", out, "--to", "alice", *QUICK).out[:8] == "2 locked"
+    assert owner.good("vault", "audit").out.split(":")[0] == before.split(":")[0]
+    # As if the first run had ended between journal and vault: an empty vault in its place.
+    own = owner / "data" / "medlocker" / "vault.db"
+    for file in own.parent.iterdir():
+        file.unlink()
+    owner.good("vault", "init", "--custodian", owner.public("custodian"))
+    owner.good("recipient", "add", owner.public("alice"))
+    owner.good("lock", owner / "src", out, "--to", "alice", *QUICK)
+    assert journal.read_text().splitlines(keepends=True) == lines
+    assert "2 instances, 4 grants, 4 of them live" in owner.good("vault", "check").out
+
+
+def test_detached_packets(owner: Desk) -> None:
+    """Files without packets unlock with the packets beside them, from a folder, or exported."""
+    out = lock(owner, 2, "locked", "--detached")
+    packets = sorted((out / "packets").iterdir())
+    assert [path.suffix for path in packets] == [".mlpacket"] * 2
+    assert owner.unlock(out, owner / "back", "alice").code == 0
+    for name in ("eye0.dcm", "eye1.dcm"):
+        assert same_pixels(owner / "src" / name, owner / "back" / name)
+    shutil.move(out / "packets", owner / "elsewhere")
+    outcome = owner.unlock(out, owner / "none", "alice")
+    assert (outcome.code, len(outcome.errors)) == (3, 2)
+    assert "--packets" in outcome.err
+    assert results(owner / "none") == set()
+    key = ("--packets", owner / "elsewhere")
+    assert owner.verify(out, "alice", *key).code == 0
+    assert "2 packets" in owner.good("grant", "export", owner / "sent", "--to", "alice").out
+    moved = ("--packets", owner / "sent" / "packets")
+    assert owner.unlock(out, owner / "again", "alice", *moved).code == 0
+
+
+def test_packets_of_other_objects_are_refused(owner: Desk) -> None:
+    """Swapped, damaged and missing packets: each object's error names the file."""
+    out = lock(owner, 2, "locked", "--detached")
+    one, two = sorted((out / "packets").iterdir())
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(second[: len(second) // 2])
+    outcome = owner.unlock(out, owner / "back", "alice")
+    assert (outcome.code, len(outcome.errors)) == (3, 2)
+    assert "is the packet of" in outcome.err
+    assert results(owner / "back") == set()
+    one.write_bytes(first)
+    two.write_bytes(second)
+    assert owner.unlock(out, owner / "back", "alice").code == 0
+
+
+def test_a_lost_packet_is_made_again(owner: Desk) -> None:
+    """A run that is started again does not take a file for done whose packet is gone."""
+    out, source = owner / "locked", owner.eyes("src", 2)
+    command = ("lock", source, out, "--to", owner.public("alice"), "--no-vault", "--detached")
+    owner.good(*command, *QUICK)
+    min((out / "packets").iterdir()).unlink()
+    again = owner.good(*command, *QUICK).err
+    assert (again.count(" already "), again.count(" locked ")) == (1, 1)
+    assert len(list((out / "packets").iterdir())) == 2
+    assert owner.unlock(out, owner / "back", "alice").code == 0
+
+
+def test_expiry_is_for_recipients_alone(owner: Desk) -> None:
+    """Recipients' grants end, the custodian's do not."""
+    out = lock(owner, 1, "locked", "--expires", "2099-12-31")
+    ends = {
+        name: [grant["expires"] for grant in json.loads(path.read_bytes())["grants"]]
+        for name in ("alice", "custodian")
+        for path in [out / "keys" / f"{name}.mlkey"]
+    }
+    assert ends == {"alice": ["2100-01-01T00:00:00Z"], "custodian": [None]}
+
+
+def test_an_identity_that_is_not_the_custodians(owner: Desk) -> None:
+    """Wrong identity, wrong passphrase, unknown recipient: refused, and nothing is issued."""
+    lock(owner)
+    owner.good("recipient", "add", owner.public("bob"))
+    wrong = owner / "wrong.txt"
+    wrong.write_text("not it\n")
+    secured = owner / "secured.key"
+    secured.touch(mode=0o600)
+    secured.write_bytes(dump_identity(owner.identity("custodian"), PASSPHRASE.encode()))
+    cases = {
+        "has no grant for 2 of 2": ("--custodian", owner.person("mallory")),
+        "does not open": (
+            "--custodian", secured, "--custodian-passphrase-file", wrong,
+        ),
+    }  # fmt: skip
+    for words, options in cases.items():
+        refused(owner, 7, words, "grant", "reissue", "--to", "bob", *options)
+    keys = ("--custodian", owner.person("custodian"))
+    refused(owner, 2, "no recipient called zoe", "grant", "reissue", "--to", "zoe", *keys)
+    refused(
+        owner, 2, "nothing that was locked", "grant", "reissue", "--to", "bob", *keys,
+        "--study", "9.9.9",
+    )  # fmt: skip
+    assert "bob" not in owner.good("grant", "list").out
+    right = owner / "right.txt"
+    right.write_text(PASSPHRASE + "\n")
+    secure = ("--custodian", secured, "--custodian-passphrase-file", right)
+    outcome = owner.good("grant", "reissue", "--to", "bob", *secure)
+    assert outcome.out.startswith("2 grants issued to bob")
+    assert PASSPHRASE not in outcome.out + outcome.err
+
+
+def test_revoked_by_a_list_given_or_beside(owner: Desk) -> None:
+    """The list counts wherever it lies; a stranger's says nothing; a damaged one is told."""
+    out = lock(owner)
+    status = owner / "revoked.mlstatus"
+    owner.good("grant", "revoke", "--to", "alice", "--status", status)
+    assert owner.unlock(out, owner / "a", "alice").code == 0
+    for more in ((), ("--status", status)):
+        if not more:
+            shutil.copy(status, out / "keys")
+        outcome = owner.unlock(out, owner / f"b{len(more)}", "alice", *more)
+        assert (outcome.code, len(outcome.errors)) == (3, 2)
+        assert "was revoked by status list 1" in outcome.err
+    assert owner.unlock(out, owner / "c", "custodian").code == 0
+    (out / "keys" / "revoked.mlstatus").write_bytes(status.read_bytes()[:-9])
+    outcome = owner.unlock(out, owner / "d", "alice")
+    assert outcome.code == 0
+    assert "left out: " in outcome.err
+    refused(
+        owner, 7, "revoked.mlstatus",
+        "unlock", out, owner / "e", "--identity", owner.person("alice"),
+        "--status", out / "keys" / "revoked.mlstatus",
+    )  # fmt: skip
+    owner.good(
+        "vault", "init", "--vault", owner / "s.db", "--no-custodian",
+        "--issuer", owner.person("mallory"),
+    )  # fmt: skip
+    foreign = owner / "foreign.mlstatus"
+    owner.good(
+        "grant", "status", foreign, "--vault", owner / "s.db", "--issuer", owner.person("mallory")
+    )
+    assert owner.unlock(out, owner / "f", "alice", "--status", foreign).code == 0
+    refused(
+        owner, 9, ".mlstatus", "grant", "revoke", "--to", "alice", "--status", owner / "list.txt"
+    )
+
+
+def test_after_a_rotation_old_and_new_issuer_are_trusted(owner: Desk) -> None:
+    """Who pins either issuer unlocks by the new key file; who pins a third does not."""
+    out = lock(owner)
+    shutil.rmtree(out / "keys")
+    old = owner / "config" / "medlocker" / "issuer.key"
+    new = owner.person("issuer-2")
+    owner.good("vault", "rotate-issuer", "--new", new)
+    refused(
+        owner, 10, "is not the vault's issuer", "grant", "export", out / "keys", "--to", "alice"
+    )
+    owner.good("grant", "export", out / "keys", "--to", "alice", "--issuer", new)
+    pins = {"old": owner / "old.pub", "new": owner.public("issuer-2")}
+    pins["old"].write_bytes(dump_public(load_identity(old.read_bytes(), bytes).public))
+    for name, pin in pins.items():
+        assert owner.unlock(out, owner / name, "alice", "--issuer", pin).code == 0, name
+    third = owner.public("mallory")
+    outcome = owner.unlock(out, owner / "third", "alice", "--issuer", third)
+    assert (outcome.code, len(outcome.errors)) == (7, 1)
+    assert results(owner / "third") == set()
+
+
+def test_receipts_come_back(owner: Desk) -> None:
+    """Opened and refused objects alike; a changed receipt and a foreign one are refused."""
+    out = lock(owner)
+    receipt = owner / "alice.mlreceipt"
+    (out / "eye1.dcm").write_bytes((out / "eye1.dcm").read_bytes()[:-300])
+    outcome = owner.unlock(out, owner / "back", "alice", "--receipt", receipt)
+    assert outcome.code == 3
+    assert [entry["outcome"] for entry in json.loads(receipt.read_bytes())["entries"]] == [
+        "unlocked"
+    ]
+    assert "1 new entries" in owner.good("vault", "receive", receipt).out
+    assert "0 new entries" in owner.good("vault", "receive", receipt).out
+    told = [owner.good("vault", "audit", "--of", uid).out for uid in granted(out)]
+    assert sum("unlocked" in one for one in told) == 1
+    edit_json(receipt, lambda record: record["entries"].clear())
+    refused(owner, 7, "alice.mlreceipt", "vault", "receive", receipt)
+    refused(owner, 7, "none.mlreceipt", "vault", "receive", owner / "none.mlreceipt")
+
+
+def test_audit_by_what_was_noted(owner: Desk) -> None:
+    """What an audit prints is taken by the next one; nonsense and another head are refused."""
+    noted = owner.good("vault", "audit").out.strip()
+    lock(owner)
+    owner.good("vault", "audit", "--noted", noted)
+    refused(owner, 2, "--noted", "vault", "audit", "--noted", "x")
+    length = noted.split(":")[0]
+    refused(owner, 10, "was noted", "vault", "audit", "--noted", f"{length}:{'0' * 64}")
+    assert owner.good("vault", "audit", "--history").out.count("\n") > 8
+
+
+def test_a_password_is_not_for_the_command_line(
+    owner: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused there; taken from the environment; shown nowhere."""
+    url = f"postgresql://owner:{PASSPHRASE.replace(' ', '-')}@127.0.0.1:1/none"
+    outcome = owner.run("vault", "check", "--vault", url)
+    assert (outcome.code, len(outcome.errors)) == (2, 1)
+    assert "password" in outcome.err
+    monkeypatch.setenv("MEDLOCKER_VAULT", url)
+    second = owner.run("vault", "check")
+    assert (second.code, len(second.errors)) == (10, 1)
+    assert "that-must-never" not in outcome.err + second.err + second.out
+
+
+def test_show_and_names(owner: Desk) -> None:
+    """A recipient's key in letters and in words; a name of one's own; control characters shown."""
+    shown = owner.good("recipient", "show", "alice").out
+    public = owner.identity("alice").public
+    assert f"fingerprint: {public.fingerprint}" in shown
+    assert f"words: {public.words}" in shown
+    owner.good("recipient", "add", owner.public("bob"), "--name", "Bob of Elsewhere")
+    assert "Bob of Elsewhere" in owner.good("recipient", "list").out
+    refused(owner, 2, "one public key", "recipient", "add", "--name", "x",
+            owner.public("carol"), owner.public("dave"))  # fmt: skip
+    refused(owner, 2, "another key", "recipient", "add", "--name", "alice", owner.public("eve"))
+    refused(owner, 2, "no recipient called", "recipient", "show", "nobody")
+    refused(owner, 2, "only custodian", "recipient", "retire", "custodian")

@@ -1,0 +1,262 @@
+"""What was altered, removed or moved in the database is found, and named."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, delete, insert, select, update
+
+from medlocker_dicom.errors import ClockError, VaultDamagedError
+from medlocker_dicom.vault import chain
+from medlocker_dicom.vault.check import audit, check
+from medlocker_dicom.vault.grants import revoke, rotate
+from medlocker_dicom.vault.rows import grant_row
+from medlocker_dicom.vault.schema import (
+    checkpoints,
+    entries,
+    grants,
+    head,
+    instances,
+    issuers,
+    recipients,
+)
+from vault_factories import ALICE, ALL, BOB, ISSUER, House, granted, instance, made
+
+
+def lived(home: House) -> House:
+    """Let a vault have a past: five instances, a re-issue, a revocation."""
+    for number in range(5):
+        home.lock(number, ALICE)
+    home.reissue()
+    revoke(home.vault, ISSUER, "alice", ALL)
+    return home
+
+
+def tampered(home: House, change: Callable[[Connection], object]) -> None:
+    """Change the database behind the vault's back."""
+    with home.vault.engine.connect() as connection, connection.begin():
+        change(connection)
+
+
+def test_an_untouched_chain_is_in_order(home: House) -> None:
+    """Length, head and signatures are as they were written; a noted head still holds later."""
+    lived(home)
+    found = audit(home.vault)
+    assert found.length == found.signed > 20
+    assert audit(home.vault, (found.length, found.head)) == found
+    home.lock(9)
+    assert audit(home.vault, (found.length, found.head)).length > found.length
+
+
+@pytest.mark.parametrize("number", [1, 7, 20])
+@pytest.mark.parametrize("column", ["event", "detail", "at", "digest"])
+def test_an_altered_entry_is_named(quick: House, number: int, column: str) -> None:
+    """Whatever of an entry is altered: its number is told."""
+    lived(quick)
+    other = {"event": "unlocked", "detail": "{}", "at": 5, "digest": bytes(32)}[column]
+    tampered(
+        quick,
+        lambda c: c.execute(
+            update(entries).where(entries.c.number == number).values({column: other})
+        ),
+    )
+    with pytest.raises(VaultDamagedError, match=rf"^entry {number} .* was altered"):
+        audit(quick.vault)
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_a_removed_entry_is_named(home: House, number: int) -> None:
+    """A gap is told by the number that is missing."""
+    lived(home)
+    tampered(home, lambda c: c.execute(delete(entries).where(entries.c.number == number)))
+    with pytest.raises(VaultDamagedError, match=f"^entry {number} of the audit chain is missing"):
+        audit(home.vault)
+
+
+def test_swapped_entries_are_named(home: House) -> None:
+    """Two entries that changed places: the first of them is not in its place."""
+    lived(home)
+
+    def swap(connection: Connection) -> None:
+        for old, new in ((6, 1000), (9, 6), (1000, 9)):
+            connection.execute(update(entries).where(entries.c.number == old).values(number=new))
+
+    tampered(home, swap)
+    with pytest.raises(VaultDamagedError, match=r"^entry 6 .* is not in its place"):
+        audit(home.vault)
+
+
+def remade(connection: Connection, drop: int) -> None:
+    """Drop an entry and make all hashes anew, as an attacker with the database can."""
+    rows = connection.execute(select(entries).order_by(entries.c.number)).all()
+    connection.execute(delete(entries))
+    last, number = chain.START, 0
+    for row in rows:
+        if row.number != drop:
+            number += 1
+            last = chain.hash_of(last, number, row.digest)
+            values = row._asdict() | {"number": number, "hash": last}
+            connection.execute(insert(entries), values)
+    connection.execute(update(head).values(length=number, hash=last))
+
+
+def test_a_chain_made_anew_fails_at_its_signatures(home: House) -> None:
+    """Hashes can be computed by anybody, the issuer's signatures cannot."""
+    lived(home)
+    tampered(home, lambda c: remade(c, 12))
+    with pytest.raises(VaultDamagedError, match="checkpoint at entry"):
+        audit(home.vault)
+
+
+def test_a_chain_made_anew_under_another_key_fails_at_its_signatures(quick: House) -> None:
+    """A checkpoint of somebody else is none."""
+    lived(quick)
+    mallory = made("mallory")
+
+    def forge(connection: Connection) -> None:
+        remade(connection, 12)
+        connection.execute(delete(checkpoints))
+        row = connection.execute(select(head)).one()
+        values = {
+            "length": row.length,
+            "hash": row.hash,
+            "issuer": mallory.public.verify_key,
+            "signature": chain.sign_checkpoint(mallory, row.length, row.hash),
+        }
+        connection.execute(insert(checkpoints), values)
+
+    tampered(quick, forge)
+    with pytest.raises(VaultDamagedError, match="checkpoint at entry"):
+        audit(quick.vault)
+
+
+def test_an_end_that_was_cut_off_fails_against_what_was_noted(quick: House) -> None:
+    """Rolled back to an earlier signed state: only a head noted elsewhere tells."""
+    lived(quick)
+    noted = audit(quick.vault)
+
+    def cut(connection: Connection) -> None:
+        length = connection.scalars(
+            select(checkpoints.c.length).order_by(checkpoints.c.length)
+        ).all()[2]
+        for table, column in ((entries, entries.c.number), (checkpoints, checkpoints.c.length)):
+            connection.execute(delete(table).where(column > length))
+        last = connection.scalar(select(entries.c.hash).where(entries.c.number == length))
+        connection.execute(update(head).values(length=length, hash=last))
+
+    tampered(quick, cut)
+    assert audit(quick.vault).length < noted.length
+    with pytest.raises(VaultDamagedError, match=f"{noted.length} entries were noted"):
+        audit(quick.vault, (noted.length, noted.head))
+
+
+def test_another_chain_of_the_same_length_is_not_what_was_noted(quick: House) -> None:
+    """The head's hash is compared too."""
+    lived(quick)
+    found = audit(quick.vault)
+    with pytest.raises(VaultDamagedError, match="not the one that was noted"):
+        audit(quick.vault, (found.length, bytes(32)))
+
+
+@pytest.mark.parametrize("cut", [entries, head])
+def test_an_end_that_does_not_fit_the_head_is_found(quick: House, cut: object) -> None:
+    """Entries and head are one."""
+    lived(quick)
+    last = audit(quick.vault).length
+    change = (
+        delete(entries).where(entries.c.number == last)
+        if cut is entries
+        else update(head).values(length=last + 1)
+    )
+    tampered(quick, lambda c: c.execute(change))
+    with pytest.raises(VaultDamagedError, match="audit chain"):
+        audit(quick.vault)
+
+
+def test_an_altered_checkpoint_is_found(quick: House) -> None:
+    """Its signature is over length and head."""
+    lived(quick)
+    tampered(quick, lambda c: c.execute(update(checkpoints).values(signature=bytes(64))))
+    with pytest.raises(VaultDamagedError, match="checkpoint at entry"):
+        audit(quick.vault)
+
+
+def damages() -> dict[str, Callable[[Connection], object]]:
+    """What an attacker might do to the grants, each told by the check."""
+    theirs, own = grants.c.recipient == BOB.public.id, grants.c.locked_uid == "1.2.1.3"
+    forged = granted(instance(0), (ALICE,))[0]
+    return {
+        "a grant removed": lambda c: c.execute(delete(grants).where(theirs, own)),
+        "a grant put in": lambda c: c.execute(insert(grants), grant_row(forged, 0)),
+        "what is sealed changed": lambda c: c.execute(
+            update(grants).where(theirs, own).values(sealed=bytes(80))
+        ),
+        "an expiry moved": lambda c: c.execute(
+            update(grants).where(theirs, own).values(expires=2**40)
+        ),
+        "a binding changed": lambda c: c.execute(
+            update(instances).where(instances.c.locked_uid == "1.2.1.3").values(binding=bytes(32))
+        ),
+        "a signature changed": lambda c: c.execute(
+            update(grants).where(theirs, own).values(signature=bytes(64))
+        ),
+        "a revoked grant made live": lambda c: c.execute(
+            update(grants).where(grants.c.recipient == ALICE.public.id, own).values(live=True)
+        ),
+        "a row of nonsense": lambda c: c.execute(
+            update(grants).where(theirs, own).values(sealed=b"")
+        ),
+        "an issuer swapped": lambda c: c.execute(
+            update(issuers).values(
+                line=made("mallory").public.line, verify_key=made("mallory").public.verify_key
+            )
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", damages())
+def test_damaged_grants_are_found(home: House, name: str) -> None:
+    """Each way to change a grant is found by the check, though the chain itself is whole."""
+    lived(home)
+    assert list(check(home.vault))
+    tampered(home, damages()[name])
+    with pytest.raises(VaultDamagedError):
+        list(check(home.vault))
+
+
+def test_issuers_that_do_not_follow_each_other_are_found(quick: House) -> None:
+    """A succession that is gone or changed stops everything that asks for the issuer."""
+    lived(quick)
+    rotate(quick.vault, ISSUER, made("second issuer"))
+    for values in ({"succession": "{}"}, {"succession": None}, {"line": "x"}):
+        tampered(
+            quick,
+            lambda c, v=values: c.execute(  # type: ignore[misc]  # bound now
+                update(issuers).where(issuers.c.number == 2).values(v)
+            ),
+        )
+        with pytest.raises(VaultDamagedError, match="issuers"):
+            audit(quick.vault)
+
+
+def test_a_damaged_recipient_is_named(quick: House) -> None:
+    """A public key in the vault that is none is told by its owner's name."""
+    tampered(
+        quick,
+        lambda c: c.execute(update(recipients).where(recipients.c.name == "bob").values(line="x")),
+    )
+    with pytest.raises(VaultDamagedError, match="bob"):
+        quick.reissue()
+
+
+def test_a_clock_in_the_past_writes_nothing(home: House) -> None:
+    """An hour behind the last entry is no clock; minutes are, and entries never go backwards."""
+    lived(home)
+    before = audit(home.vault)
+    home.clock.now -= timedelta(hours=2)
+    with pytest.raises(ClockError, match=r"before the vault's last entry of 2026-11-23T12:00:00Z"):
+        home.lock(8)
+    assert audit(home.vault) == before
+    home.clock.now += timedelta(hours=2) - timedelta(minutes=5)
+    home.lock(8)
+    assert audit(home.vault).at == before.at
