@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def read_private(path: Path, passphrase_file: Path | None) -> Identity:
     IdentityError
         It cannot be read, others can read it, or the passphrase is wrong.
     """
+    _never_dumped()
     data = read_identity(path)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise IdentityError(
@@ -91,6 +93,11 @@ def read_private(path: Path, passphrase_file: Path | None) -> Identity:
         return load_identity(data, lambda: _passphrase(path, passphrase_file))
     except IdentityError as error:
         raise IdentityError(f"{path}: {error}", error.hint) from error
+
+
+def _never_dumped() -> None:
+    """Let no crash write this process's memory, which holds private keys, to a file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def read_public(path: Path) -> PublicIdentity:

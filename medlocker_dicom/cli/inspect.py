@@ -16,10 +16,27 @@ from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.marks import is_locked
 from medlocker_dicom.dicom.reading import naming, parsing, read_file
 from medlocker_dicom.errors import IdentityError, PacketMissingError, UsageError
-from medlocker_dicom.keyfile import canonical, fingerprint_of, load_keyfile, load_public
-from medlocker_dicom.keyfile.caps import MAX_IDENTITY_BYTES, MAX_KEYFILE_BYTES
+from medlocker_dicom.keyfile import (
+    canonical,
+    fingerprint_of,
+    load_detached,
+    load_keyfile,
+    load_public,
+    load_receipt,
+    load_status,
+)
+from medlocker_dicom.keyfile.caps import (
+    MAX_IDENTITY_BYTES,
+    MAX_KEYFILE_BYTES,
+    MAX_RECEIPT_BYTES,
+    MAX_STATUS_BYTES,
+)
+from medlocker_dicom.keyfile.detached import MAGIC, MAX_DETACHED_BYTES
 from medlocker_dicom.keyfile.identity_text import FORMAT as IDENTITY_FORMAT
+from medlocker_dicom.keyfile.moments import text_of
 from medlocker_dicom.keyfile.public import parse_line
+from medlocker_dicom.keyfile.receipt import UNLOCKED
+from medlocker_dicom.keyfile.status import FORMAT as STATUS_FORMAT
 
 Facts = dict[str, Any]
 _HEAD = 4096
@@ -58,12 +75,19 @@ def describe(path: Path) -> Facts:
     if head.startswith((b"{", b"medlocker")):
         with naming(path):
             return _text(path, head)
+    if head.startswith(MAGIC):
+        with naming(path):
+            return _detached(path)
     return _dicom(path)
 
 
 def _text(path: Path, head: bytes) -> Facts:
     if head.startswith(b"medlocker"):
         return _public(head)
+    if head.startswith(b'{"entries":'):  # members are sorted, and no other file has this one
+        return _receipt(path)
+    if STATUS_FORMAT.encode() in head:
+        return _status(path)
     return _identity(path) if IDENTITY_FORMAT.encode() in head else _keyfile(path)
 
 
@@ -124,12 +148,51 @@ def _keyfile(path: Path) -> Facts:
     }
 
 
+def _status(path: Path) -> Facts:
+    with path.open("rb") as stream:
+        status = load_status(stream.read(MAX_STATUS_BYTES + 1))
+    return {
+        "what": "status list: grants that their issuer revoked",
+        "issuer": status.lineage.issuer.fingerprint,
+        "number": status.number,
+        "issued": text_of(status.issued),
+        "revoked": len(status.revoked),
+        "signature": "valid for the issuer that it names",
+    }
+
+
+def _receipt(path: Path) -> Facts:
+    with path.open("rb") as stream:
+        receipt = load_receipt(stream.read(MAX_RECEIPT_BYTES + 1))
+    opened = sum(entry.outcome == UNLOCKED for entry in receipt.entries)
+    return {
+        "what": "receipt: what a recipient says was unlocked",
+        "recipient": f"{receipt.recipient.name} {receipt.recipient.fingerprint}".strip(),
+        "unlocked": opened,
+        "refused": len(receipt.entries) - opened,
+        "signature": "valid for the recipient that it names",
+    }
+
+
+def _detached(path: Path) -> Facts:
+    with path.open("rb") as stream:
+        detached = load_detached(stream.read(MAX_DETACHED_BYTES + 1))
+    return {
+        "what": "recovery packet, detached",
+        "locked_sop_instance_uid": detached.locked_uid,
+        "source_sop_instance_uid": detached.source_uid,
+        "recovery_packet": f"{len(detached.packet)} bytes, sealed",
+        "issuer_key": detached.issuer.hex(),
+    }
+
+
 def _public(data: bytes) -> Facts:
     public = load_public(data)
     return {
         "what": "public key",
         "name": public.name,
         "fingerprint": public.fingerprint,
+        "in_words": public.words,
         "key": public.kem.name,
     }
 
@@ -157,6 +220,6 @@ def _dicom(path: Path) -> Facts:
         "locked_sop_instance_uid": str(locked.ds.SOPInstanceUID),
         "source_sop_instance_uid": locked.source_uid,
         "size": f"{columns} x {rows} px, {frames} frames, {locked.bits} bits, {locked.photometric}",
-        "recovery_packet": f"{len(locked.packet or b'')} bytes, sealed",
+        "recovery_packet": f"{len(locked.packet)} bytes, sealed" if locked.packet else "detached",
         "issuer_key": locked.issuer.hex(),
     }

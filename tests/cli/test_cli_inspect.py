@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 import medlocker_dicom
-from desk import Desk, edit_json
+from desk import QUICK, Desk, edit_json
 from factories import make_fundus
 from medlocker_dicom.dicom.private import GROUP
 from medlocker_dicom.dicom.writing import to_bytes
@@ -217,3 +217,29 @@ def test_help_documents_the_exit_codes(desk: Desk) -> None:
     words = " ".join(desk.good("--help").out.split())
     for code in ("0 done", "2 unusable", "3 some files failed", "9 results cannot", "130"):
         assert code in words
+
+
+def test_what_lies_beside_locked_data(office: Desk) -> None:
+    """A status list, a receipt and a detached packet are told in words; damaged ones refused."""
+    office.good("vault", "init", "--no-custodian")
+    lock = ("lock", office.eyes("src", 1), office / "out", "--to", office.public("alice"))
+    office.good(*lock, "--detached", *QUICK)
+    office.good("grant", "revoke", "--to", "alice", "--status", office / "r.mlstatus")
+    office.unlock(office / "out", office / "back", "alice", "--receipt", office / "a.mlreceipt")
+    (packet,) = (office / "out" / "packets").iterdir()
+    for path, words in (
+        (office / "r.mlstatus", ("status list", "revoked            1")),
+        (office / "a.mlreceipt", ("receipt", "unlocked           1", "alice")),
+        (packet, ("recovery packet, detached", packet.stem)),
+        (office / "out" / "eye0.dcm", ("locked photograph", "detached")),
+        (office.public("alice"), ("public key", office.identity("alice").public.words)),
+    ):
+        said = office.good("inspect", path).out
+        for word in words:
+            assert word in said, said
+    for path in (office / "r.mlstatus", office / "a.mlreceipt", packet):
+        path.write_bytes(path.read_bytes()[:60])
+        outcome = office.run("inspect", path)
+        assert outcome.code in (7, 8)
+        assert len(outcome.errors) == 1
+        assert str(path) in outcome.errors[0]

@@ -21,6 +21,9 @@ HEAVY = (
     "pynetdicom",
     "jinja2",
     "skimage",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
 )
 # Pillow is pydicom's own doing: it looks whether it is there (pydicom.pixels.processing).
 WATCHED = f"""
@@ -84,7 +87,19 @@ def test_a_recipients_commands_need_no_engine(archive: Desk, desk: Desk) -> None
 
 
 @pytest.mark.parametrize(
-    "command", ["lock", "bundles", "check", "evaluate", "inspect a bundle", "demo"]
+    "command",
+    [
+        "lock",
+        "bundles",
+        "check",
+        "evaluate",
+        "inspect a bundle",
+        "demo",
+        "recipient",
+        "grant",
+        "vault",
+        "vault init",
+    ],
 )
 def test_an_owners_commands_say_what_to_install(desk: Desk, command: str) -> None:
     """Without the engine: one error and the pip command, no traceback, nothing written."""
@@ -96,6 +111,10 @@ def test_an_owners_commands_say_what_to_install(desk: Desk, command: str) -> Non
         "evaluate": ("bundles", "evaluate", "resnet18", "--images", source),
         "inspect a bundle": ("inspect", source),
         "demo": ("demo", desk / "out"),
+        "recipient": ("recipient", "list"),
+        "grant": ("grant", "export", desk / "out", "--to", "alice"),
+        "vault": ("vault", "check"),
+        "vault init": ("vault", "init", "--no-custodian"),
     }
     done = _python(MISSING, *arguments[command])
     assert done.returncode == 2
