@@ -54,8 +54,6 @@ class Architecture:
         Whether training in half precision is faster: not where most convolutions are depthwise.
     remark
         In what it differs from the paper's.
-    note
-        In what its weights differ from those that the recipe gives.
     """
 
     name: str
@@ -68,7 +66,6 @@ class Architecture:
     learning_rate: float = 2e-3
     halved: bool = True
     remark: str = ""
-    note: str = ""
 
 
 def stages(*epochs: float) -> tuple[tuple[float, float, float, float], ...]:
@@ -87,8 +84,6 @@ FAMILY = (
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
         stages(6, 8, 4),
-        note="The present weights are older than this recipe: their teacher was not fine-tuned, "
-        "and they learnt its last map alone.",
     ),
     Architecture(
         "resnet50",

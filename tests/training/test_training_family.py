@@ -91,7 +91,6 @@ def test_texts_are_filled_in(architecture: Architecture) -> None:
         f"# Diabetic retinopathy grader, {architecture.title}\n"
     )
     assert architecture.remark in texts["docs/README.md"]
-    assert architecture.note in texts["docs/README.md"]
 
 
 @EACH
