@@ -16,8 +16,10 @@ _NUMBERS = count(1)
 
 
 @contextmanager
-def served(programs: Path, folder: Path) -> Iterator[str]:
+def served(programs: Path, folder: Path, *, durable: bool = False) -> Iterator[str]:
     """Run a server; give the URL to which a database name is added.
+
+    It waits for the disk only where it is to be `durable`.
 
     PostgreSQL refuses to run as root: there it runs as the user that its package made.
     """
@@ -42,7 +44,8 @@ def served(programs: Path, folder: Path) -> Iterator[str]:
             )
 
     data = home / "data"
-    options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync=off"
+    sync = "on" if durable else "off"
+    options = f"-c listen_addresses='' -c unix_socket_directories={home} -c fsync={sync}"
     try:
         call(programs / "initdb", "-D", data, "-A", "trust", "-U", "owner", "-E", "UTF8")
         call(programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", home / "log", "start")

@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from secrets import token_bytes
+from threading import Lock
 
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag
@@ -34,6 +35,9 @@ _SEALED_BYTES = _SECRET_BYTES + 72  # Cobblestone adds 72 bytes to a single chun
 _MEMBERS = frozenset({"format", "version", "public", "kdf", "secret"})
 _KDF_MEMBERS = frozenset({"name", "memory_kib", "passes", "lanes", "salt"})
 
+# OpenSSL shares the machine's threads among all lanes: two at once wait for each other for ever.
+_ONE_AT_A_TIME = Lock()
+
 
 @dataclass(frozen=True)
 class _Argon2:
@@ -44,13 +48,15 @@ class _Argon2:
 
     def key(self, passphrase: bytes) -> bytes:
         """Stretch a passphrase to 32 bytes."""
-        return Argon2id(
+        stretcher = Argon2id(
             salt=self.salt,
             length=32,
             iterations=self.passes,
             lanes=self.lanes,
             memory_cost=self.memory_kib,
-        ).derive(passphrase)
+        )
+        with _ONE_AT_A_TIME:
+            return stretcher.derive(passphrase)
 
     def record(self) -> Record:
         """Give the members of ``kdf``."""

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -272,3 +274,20 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         create_identity(tmp_path / "me.key", OPEN)
     assert list(tmp_path.iterdir()) == [old]
     assert old.read_bytes() == OPEN
+
+
+def test_two_at_once_do_not_wait_for_each_other() -> None:
+    """Two threads that open identities under passphrases both end: OpenSSL alone would not."""
+    program = (
+        "from threading import Thread\n"
+        "from medlocker_dicom.keyfile import Identity, dump_identity, load_identity\n"
+        "one = Identity.generate()\n"
+        "data = dump_identity(one, b'words')\n"
+        "def work():\n"
+        "    for _ in range(4):\n"
+        "        assert load_identity(data, lambda: b'words').public == one.public\n"
+        "threads = [Thread(target=work) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
