@@ -8,10 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from desk import QUICK, Desk
 from postgres import database, served
 from vault_factories import House, house
+
+# `pytest --hypothesis-profile many` tries each property so often; else it says its own number.
+settings.register_profile("many", max_examples=10_000, derandomize=True, deadline=None)
 
 BESIDE = Path(__file__).parents[2] / "shared"
 """Where a developer keeps what is not in the repository."""

@@ -49,8 +49,6 @@ from medlocker_dicom.keyfile.packet_codec import decode_packet, encode_packet
 from medlocker_dicom.keyfile.receipt import UNLOCKED, parse_receipt
 from medlocker_dicom.keyfile.status import parse_status
 
-# `--hypothesis-profile many` takes its own number of examples instead.
-settings.register_profile("many", max_examples=10_000, derandomize=True, deadline=None)
 MANY = settings.get_current_profile_name() == "many"
 seeded = settings() if MANY else settings(derandomize=True, deadline=None, max_examples=300)
 
