@@ -22,6 +22,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/keyless_attack.py
 	$(BIN)/python benchmarks/attack_success.py
 	$(BIN)/python benchmarks/full_resolution.py
+	$(BIN)/python benchmarks/keys.py
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

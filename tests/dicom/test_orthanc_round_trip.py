@@ -177,10 +177,10 @@ def unlock_from(office: Desk, archive: Archive, uids: set[str]) -> None:
     compare(office)
 
 
-def unlock_fetched(office: Desk) -> Outcome:
+def unlock_fetched(office: Desk, *more: str | Path) -> Outcome:
     """Unlock ``fetched`` into ``back`` as alice."""
     keys = office / "locked" / "keys" / "alice.mlkey"
-    return office.unlock(office / "fetched", office / "back", "alice", "--key", keys)
+    return office.unlock(office / "fetched", office / "back", "alice", "--key", keys, *more)
 
 
 def compare(office: Desk) -> None:
@@ -263,3 +263,25 @@ def test_an_anonymised_copy_is_refused(office: Desk, orthanc: Archive) -> None:
     assert outcome.code != 0
     assert "its recovery packet was stripped" in outcome.errors[0]
     assert not (office / "back").exists() or not results(office / "back")
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_copy_without_private_elements(office: Desk, orthanc: Archive, *, detached: bool) -> None:
+    """Orthanc strips them: packets that lie beside bring the exact pixels, else nothing does."""
+    write_sources(office, ["colour", "grey16"])
+    keep = ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"]
+    request = json.dumps({"RemovePrivateTags": True, "Keep": keep, "Force": True}).encode()
+    for number, (uid, path) in enumerate(lock_all(office, *["--detached"] * detached).items()):
+        orthanc.rest("/instances", path.read_bytes())
+        (name,) = orthanc.json("/tools/lookup", uid.encode())
+        copy = orthanc.rest(f"/instances/{name['ID']}/modify", request)
+        assert b"MEDLOCKER DICOM 1" not in copy
+        office.put(f"fetched/{number}.dcm", copy)
+    outcome = unlock_fetched(office, "--packets", office / "locked" / "packets")
+    if detached:
+        assert outcome.code == 0, outcome.err
+        compare(office)
+    else:
+        assert (outcome.code, len(outcome.errors)) == (3, 2)
+        assert "its recovery packet was stripped" in outcome.errors[0]
+        assert not results(office / "back")
