@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SEGMENTER = "lesion_segmenter"
 #: Classifiers that are asked where none are named: those that are quick to ask.
-QUICK = ("resnet18",)
+QUICK = ("resnet18", "mobilenetv3")
 ALL = "all"
 
 
