@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
-from medlocker_dicom.errors import DestinationError, DiskFullError, OutputError
+from medlocker_dicom.errors import DestinationError, DiskFullError, OutputError, UsageError
 
+# Neither a path, nor hidden, nor what moves a terminal's cursor.
+_NAME = re.compile(r"\w(?:[\w .@+-]{0,62}[\w@+-])?")
 PART = ".part"
 PRIVATE = 0o600
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,6 +36,21 @@ def write_file(path: Path, data: bytes) -> None:
         The folder cannot be written.
     """
     _replace(path, data, 0o666 & ~_umask())
+
+
+def check_called(name: str) -> None:
+    """Check what somebody is called: key files are named so.
+
+    Raises
+    ------
+    UsageError
+        It is no plain name of at most 64 characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a recipient's name",
+            "letters, digits, spaces and . _ @ + - are allowed, 64 at most; key files are named so",
+        )
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -56,8 +56,9 @@ def audience_of(to: Sequence[str], custodian: Path | None, vault: Vault | None) 
 
         with vault.reading() as connection:
             own = {one.name: one.public for one in people.custodians(connection)}
+            names = {one.name for one in people.everyone(connection)}
             for one in to:
-                if Path(one).exists():
+                if one not in names and Path(one).exists():
                     files.append(Path(one))
                     continue
                 found = people.find(connection, one)

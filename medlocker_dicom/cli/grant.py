@@ -187,7 +187,7 @@ def write_status(
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix != ".mlstatus":
+    if path.suffix != ".mlstatus" or path.is_dir():
         raise DestinationError(f"{path}: is not called .mlstatus", "unlock looks for that name")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from medlocker_dicom.errors import DestinationError, IdentityError, OutputError, UsageError
-from medlocker_dicom.files import write_file
+from medlocker_dicom.files import check_called, write_file
 from medlocker_dicom.keyfile import (
     Identity,
     Kem,
@@ -134,6 +134,7 @@ def read_public_keys(paths: Sequence[Path]) -> dict[str, PublicIdentity]:
         for file in files:
             public = read_public(file)
             name = file.name.removesuffix(".pub").removesuffix(".key")
+            check_called(name)
             if name in named:
                 raise UsageError(f"{file}: a recipient called {name} is there already")
             if any(public.id == other.id for other in named.values()):

@@ -87,7 +87,7 @@ def lock(  # noqa: PLR0913  one parameter an option
         str,
         typer.Option(
             metavar="NAME,...",
-            help="Classifiers to turn, or all. Default: resnet18,mobilenetv3, or those of --bundles.",
+            help="Classifiers to turn, or all; else resnet18,mobilenetv3, or those of --bundles.",
         ),
     ] = "",
     bundles: BundleFolder = None,

@@ -14,7 +14,12 @@ import typer
 from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_private, read_public
 from medlocker_dicom.cli.progress import shown
-from medlocker_dicom.errors import KeyRefusedError, LockedObjectError, MedLockerError
+from medlocker_dicom.errors import (
+    DestinationError,
+    KeyRefusedError,
+    LockedObjectError,
+    MedLockerError,
+)
 from medlocker_dicom.files import write_file
 from medlocker_dicom.folder.keys import (
     PACKETS,
@@ -52,13 +57,13 @@ StatusLists = Annotated[
     typer.Option(
         "--status",
         metavar="FILE.mlstatus",
-        help="The issuer's list of revoked grants; repeat. By default those beside the data.",
+        help="A list of revoked grants beside those that lie with data and keys; repeat.",
     ),
 ]
 Packets = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder of detached packets. By default `packets` beside the data."
+        metavar="DIR", help="Folder of detached packets; by default `packets` with data or key."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON line a file.")]
@@ -86,6 +91,8 @@ def unlock(  # noqa: PLR0913  one parameter an option
     as_json: Json = False,
 ) -> None:
     """Give back the original photographs, bit by bit, or nothing."""
+    if receipt is not None and (receipt.suffix != ".mlreceipt" or receipt.is_dir()):
+        raise DestinationError(f"{receipt}: is not called .mlreceipt", "choose such a name")
     keys = _keys(
         source,
         identity,
@@ -145,21 +152,23 @@ def _keys(  # noqa: PLR0913  one parameter an option
         keys = read_keys(private, key, trusted)
     else:
         keys, left_out = discover_keys(private, source, trusted)
-    if status:
-        statuses = read_statuses(status)
-    else:
-        statuses, unusable = discover_statuses(source)
-        left_out += unusable
+    places = [folder_of(source), *dict.fromkeys(path.parent for path in key or ())]
+    statuses, unusable = discover_statuses(places)
+    left_out += unusable
     for error in left_out:
         sys.stderr.write(plain(f"left out: {error}") + "\n")
-    return replace(keys, statuses=statuses, packets=packets or folder_of(source) / PACKETS)
+    return replace(
+        keys,
+        statuses=(*read_statuses(status or ()), *statuses),
+        packets=tuple([packets] if packets else [place / PACKETS for place in places]),
+    )
 
 
 def _noted(items: Iterable[Item], entries: list[ReceiptEntry]) -> Iterator[Item]:
     """Pass items on; what they say of a locked object becomes entries of a receipt."""
     for item in items:
         now = whole_seconds(datetime.now(UTC))
-        if item.grant_id is not None:
+        if item.state == "unlocked" and item.grant_id is not None:
             entries.append(ReceiptEntry(item.locked_uid, item.grant_id, now, UNLOCKED))
         elif item.locked_uid and isinstance(item.error, KeyRefusedError | LockedObjectError):
             entries.append(ReceiptEntry(item.locked_uid, None, now, type(item.error).__name__))

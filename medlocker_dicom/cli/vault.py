@@ -6,17 +6,26 @@ import re
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medlocker_dicom.cli.engine import check_vault
 from medlocker_dicom.cli.guard import plain
-from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_private, read_public
+from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_private, read_public_keys
 from medlocker_dicom.cli.progress import counting
 from medlocker_dicom.cli.store import IssuerOption, VaultOption, opened, place_chosen
-from medlocker_dicom.errors import KeyFileError, UsageError
+from medlocker_dicom.errors import (
+    KeyFileError,
+    KeyRefusedError,
+    UsageError,
+    VaultMissingError,
+    VaultVersionError,
+)
 from medlocker_dicom.keyfile import caps, load_receipt
+
+if TYPE_CHECKING:
+    from medlocker_dicom.vault.database import Place
 
 app = typer.Typer(help="Keep what was locked, who may open it, and what happened.")
 
@@ -46,33 +55,50 @@ def init(
     from medlocker_dicom.vault.vault import make_vault  # noqa: PLC0415  the same
 
     place = place_chosen(vault)
-    keeper = read_public(custodian) if custodian else None
+    keepers = read_public_keys([custodian]) if custodian else {}
+    if _begun(place):
+        make_vault(place).close()
+        if keepers:
+            raise UsageError(
+                f"{place}: is a vault already, and up to date now",
+                "add a custodian by: medlocker recipient add --custodian",
+            )
+        sys.stdout.write(plain(f"{place}: up to date") + "\n")
+        return
+    if bool(keepers) is no_custodian:
+        raise UsageError(
+            "name the custodian by --custodian PUB, or say --no-custodian",
+            "without one, no grant can be issued to anybody later",
+        )
+    signer = read_issuer(issuer, passphrase_file, make=True)
     made = make_vault(place)
     try:
-        with made.reading() as connection:
-            begun = people.has_begun(connection)
-        if begun:
-            if keeper is not None:
-                raise UsageError(
-                    f"{place}: is a vault already, and up to date now",
-                    "add a custodian by: medlocker recipient add --custodian",
-                )
-            sys.stdout.write(f"{place}: up to date\n")
-            return
-        if (keeper is None) is not no_custodian:
-            raise UsageError(
-                "name the custodian by --custodian PUB, or say --no-custodian",
-                "without one, no grant can be issued to anybody later",
-            )
-        signer = read_issuer(issuer, passphrase_file, make=True)
         with made.writing() as writing:
             people.begin(writing, signer.public)
-            if keeper is not None:
-                people.add(writing, keeper.name or "custodian", keeper, custodian=True)
+            for name, keeper in keepers.items():
+                people.add(writing, name, keeper, custodian=True)
             writing.checkpoint(signer)
-        sys.stdout.write(f"{place}: made, issuer {signer.public.fingerprint}\n")
     finally:
         made.close()
+    sys.stdout.write(plain(f"{place}: made, issuer {signer.public.fingerprint}") + "\n")
+
+
+def _begun(place: Place) -> bool:
+    """Tell whether a vault is there that has an issuer; an older one is one that has."""
+    from medlocker_dicom.vault import people  # noqa: PLC0415  SQLAlchemy
+    from medlocker_dicom.vault.vault import open_vault  # noqa: PLC0415  the same
+
+    try:
+        there = open_vault(place)
+    except VaultMissingError:
+        return False
+    except VaultVersionError:
+        return True  # `make_vault` brings it up to date, or refuses a newer one
+    try:
+        with there.reading() as connection:
+            return people.has_begun(connection)
+    finally:
+        there.close()
 
 
 @app.command()
@@ -136,7 +162,7 @@ def backup(
         from medlocker_dicom.vault import backup as backups  # noqa: PLC0415  SQLAlchemy
 
         found = backups.backup(store, file)
-        sys.stdout.write(f"{file}: {found.length} entries, {found.note}\n")
+        sys.stdout.write(plain(f"{file}: {found.length} entries, {found.note}") + "\n")
 
 
 @app.command("rotate-issuer")
@@ -181,9 +207,9 @@ def receive(
                 count = enter(store, load_receipt(data))
             except OSError as error:
                 raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
-            except KeyFileError as error:
-                raise KeyFileError(f"{path}: {error}", error.hint) from error
-            sys.stdout.write(f"{path}: {count} new entries\n")
+            except KeyRefusedError as error:
+                raise type(error)(f"{path}: {error}", error.hint) from error
+            sys.stdout.write(plain(f"{path}: {count} new entries") + "\n")
 
 
 def _noted(text: str) -> tuple[int, bytes] | None:

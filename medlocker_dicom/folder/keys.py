@@ -65,14 +65,14 @@ class Keys:
     statuses
         Verified status lists of any issuer.
     packets
-        Folder of detached packets.
+        Folders of detached packets; the first that has an object's counts.
     """
 
     identity: Identity
     keyfiles: tuple[KeyFile, ...]
     issuer: PublicIdentity | None = None
     statuses: tuple[StatusList, ...] = ()
-    packets: Path | None = None
+    packets: tuple[Path, ...] = ()
 
     def for_object(self, uid: str, issuer: bytes) -> list[Key]:
         """Find the grants for an object: the one that lasts longest comes first.
@@ -142,8 +142,9 @@ class Keys:
         PacketError
             There is one, and it is damaged or another object's.
         """
-        path = self.packets and self.packets / f"{uid}{SUFFIX}"
-        if path is None or not path.is_file():
+        paths = [folder / f"{uid}{SUFFIX}" for folder in self.packets]
+        path = next((one for one in paths if one.is_file()), None)
+        if path is None:
             return None
         try:
             with path.open("rb") as stream:
@@ -222,15 +223,18 @@ def read_statuses(paths: Sequence[Path]) -> tuple[StatusList, ...]:
     return tuple(_read_status(path) for path in paths)
 
 
-def discover_statuses(source: Path) -> tuple[tuple[StatusList, ...], list[MedLockerError]]:
-    """Find the status lists that lie with locked data.
+def discover_statuses(
+    places: Sequence[Path],
+) -> tuple[tuple[StatusList, ...], list[MedLockerError]]:
+    """Find the status lists that lie in some folders, or in their ``keys``.
 
     Returns
     -------
     tuple
         The lists, and why each file that is left out was.
     """
-    loaded, left_out = _usable(find_beside(source, ".mlstatus"), _read_status)
+    found = dict.fromkeys(path for place in places for path in find_beside(place, ".mlstatus"))
+    loaded, left_out = _usable(list(found), _read_status)
     return tuple(loaded), left_out
 
 

@@ -46,6 +46,7 @@ from medlocker_dicom.keyfile import (
 from medlocker_dicom.keyfile.detached import SUFFIX
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
 from medlocker_dicom.vault.instances import Instance, check_new, keep
+from medlocker_dicom.vault.people import check_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,7 +172,12 @@ class LockRun:
                     yield Item(path, number, len(files), "failed", error=error)
                     continue
                 before = journal.entries.get(str(path), entry)
-                self._keep(journal, made, entry | {"source_sha256": digest})
+                try:
+                    self._keep(journal, made, entry | {"source_sha256": digest})
+                except DuplicateInstanceError as error:  # locked by another run meanwhile
+                    failed.append({"path": str(path), "error": str(error), "hint": error.hint})
+                    yield Item(path, number, len(files), "failed", error=error)
+                    continue
                 owners.pop(_uid(before), None)
                 owners[_uid(entry)] = str(path)
                 yield Item(path, number, len(files), "locked", entry=entry)
@@ -218,7 +224,7 @@ class LockRun:
             packet=path.read_bytes() if entry["packet_sha256"] else None,
         )
         with self.vault.writing() as writing:
-            if keep(writing, instance, issued):
+            if keep(writing, instance, issued, again=self.again):
                 writing.checkpoint(self.locker.issuer)
 
     def _header(self) -> dict[str, Any]:
@@ -272,10 +278,16 @@ class LockRun:
     def _finish(self, journal: Journal, failed: list[dict[str, str]]) -> None:
         """Write key files, lock.json and the report from the journal."""
         locker, entries = self.locker, list(journal.entries.values())
+        lineage = None
+        if self.vault is not None:
+            with self.vault.reading() as connection:
+                lineage = check_issuer(connection, locker.issuer)
         everyone = zip(self.names, locker.everyone, strict=True)
         for column, (name, (recipient, _)) in enumerate(everyone):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
-            keyfile = dump_keyfile(sign_keyfile(locker.issuer, recipient, grants, self.clock()))
+            keyfile = dump_keyfile(
+                sign_keyfile(locker.issuer, recipient, grants, self.clock(), lineage)
+            )
             write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)
         used = {
             key for entry in entries for key in _label_keys(PurePath(entry["path"]), _uid(entry))

@@ -9,23 +9,32 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from medlocker_dicom.errors import SignatureError, VaultDamagedError
+from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.chain import Entry, check_checkpoint, follow
 from medlocker_dicom.vault.grants import verify
+from medlocker_dicom.vault.instances import packet_digest
+from medlocker_dicom.vault.replay import LIVE, REPLACED, REVOKED, Told, told
 from medlocker_dicom.vault.rows import grant_of
-from medlocker_dicom.vault.schema import checkpoints, entries, grants, head, instances
+from medlocker_dicom.vault.schema import (
+    checkpoints,
+    entries,
+    grants,
+    head,
+    instances,
+    statuses,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
     from medlocker_dicom.keyfile import Grant
     from medlocker_dicom.vault.vault import Vault
 
-#: Events by which a grant comes into being.
-ISSUED: Final = ("granted", "reissued")
+_RESTORE: Final = "restore the vault from a backup"
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ def audit(vault: Vault, noted: tuple[int, bytes] | None = None) -> Audited:
                 raise VaultDamagedError(f"the chain up to {entry} is not the one that was noted")
     if (length, hash_) != (last.length, last.hash):
         raise VaultDamagedError(f"the audit chain ends at entry {length}, not at {last.length}")
+    if length and not signed:
+        raise VaultDamagedError("no checkpoint of an issuer is left in the audit chain")
     if marks:
         raise VaultDamagedError(
             f"the issuer signed entry {max(marks)} of the audit chain, which is missing"
@@ -158,50 +169,77 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
     audit(vault)
     with vault.reading() as connection:
         _check_file(connection)
-        issuer = people.lineage(connection)
-        issuer.verify()
-        present = issuer.issuer.verify_key
-        bound = connection.execute(select(instances.c.locked_uid, instances.c.binding))
-        bindings: dict[str, bytes] = {row.locked_uid: row.binding for row in bound}
-        noted = _noted(connection)
+        present = people.lineage(connection).issuer.verify_key
+        tale = told(_entries(connection))
+        _check_people(connection, tale)
+        _check_instances(connection, tale)
         total = connection.scalar(select(func.count()).select_from(grants)) or 0
         live: dict[bytes, set[str]] = {}
         rows = connection.execution_options(yield_per=1000).execute(select(grants))
         for number, row in enumerate(rows, 1):
             grant = grant_of(row)
-            _check_noted(grant, noted.pop(grant.grant_id, None))
+            _check_grant(grant, row, tale)
             if row.live:
                 verify(grant, present)
-                if bindings.get(grant.locked_uid) != grant.binding or row.revoked is not None:
-                    raise VaultDamagedError(
-                        f"a grant for {grant.locked_uid} does not fit its instance"
-                    )
                 live.setdefault(grant.recipient, set()).add(grant.locked_uid)
             if number % 1000 == 0:
                 yield number, total
-        if noted:
-            missing = next(iter(noted.values()))
-            raise VaultDamagedError(
-                f"a grant for {missing['locked_uid']} was removed from the vault",
-                "restore the vault from a backup",
-            )
+        if tale.grants:
+            uid = next(iter(tale.grants.values()))[0]
+            raise VaultDamagedError(f"a grant for {uid} was removed from the vault", _RESTORE)
         keepers = [one.public.id for one in people.everyone(connection) if one.custodian]
         cared = set().union(*(live.get(one, set()) for one in keepers))
-    yield Counts(len(bindings), total, sum(map(len, live.values())), len(set(bindings) - cared))
+    uncared = len(set(tale.instances) - cared)
+    yield Counts(len(tale.instances), total, sum(map(len, live.values())), uncared)
 
 
-def _noted(connection: Connection) -> dict[bytes, dict[str, Any]]:
-    """Read from the audit chain what it says of every grant, by grant id."""
-    query = select(entries.c.detail).where(entries.c.event.in_(ISSUED))
-    details = [json.loads(text) for text in connection.scalars(query)]
-    return {bytes.fromhex(one["grant_id"]): one for one in details}
-
-
-def _check_noted(grant: Grant, noted: dict[str, Any] | None) -> None:
-    if noted is None or noted["sealed_sha256"] != grant.sealed_digest.hex():
+def _check_people(connection: Connection, tale: Told) -> None:
+    """Compare recipients and status lists with what the chain tells."""
+    rows = {
+        one.name: (one.public.fingerprint, one.custodian, one.retired is not None)
+        for one in people.everyone(connection)
+    }
+    for name in sorted(rows.keys() | tale.recipients.keys()):
+        if rows.get(name) != tale.recipients.get(name):
+            raise VaultDamagedError(
+                f"recipient {name} in the vault is not as the audit chain tells", _RESTORE
+            )
+    last = connection.scalar(select(func.max(statuses.c.number))) or 0
+    if last != tale.status:
         raise VaultDamagedError(
-            f"a grant for {grant.locked_uid} is not as the audit chain tells",
-            "restore the vault from a backup",
+            f"the last status list is {tale.status} in the audit chain, {last} in the vault",
+            _RESTORE,
+        )
+
+
+def _check_instances(connection: Connection, tale: Told) -> None:
+    """Compare instances, and their packets, with what the chain tells."""
+    seen = set()
+    for row in connection.execution_options(yield_per=100).execute(select(instances)):
+        seen.add(row.locked_uid)
+        stored = (row.source_uid, row.binding.hex(), packet_digest(row.packet))
+        if tale.instances.get(row.locked_uid) != stored:
+            raise VaultDamagedError(
+                f"instance {row.locked_uid} in the vault is not as the audit chain tells", _RESTORE
+            )
+    if missing := sorted(tale.instances.keys() - seen):
+        raise VaultDamagedError(f"instance {missing[0]} was removed from the vault", _RESTORE)
+
+
+def _check_grant(grant: Grant, row: Row[Any], tale: Told) -> None:
+    """Compare a grant with what the chain tells, and take it off the tale."""
+    state = LIVE if row.live else REPLACED if row.revoked is None else REVOKED
+    stored = (
+        grant.locked_uid,
+        fingerprint_of(grant.recipient),
+        grant.sealed_digest.hex(),
+        state,
+    )
+    instance = tale.instances.get(grant.locked_uid, ("", "", None))
+    unfit = row.live and (row.revoked is not None or instance[1] != grant.binding.hex())
+    if tale.grants.pop(grant.grant_id.hex(), None) != stored or unfit:
+        raise VaultDamagedError(
+            f"a grant for {grant.locked_uid} is not as the audit chain tells", _RESTORE
         )
 
 

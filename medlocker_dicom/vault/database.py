@@ -75,13 +75,20 @@ def place_of(text: str) -> Place:
         return Place(URL.create("sqlite", database=str(Path(text).absolute())))
     try:
         url = make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise UsageError("the vault's URL cannot be read", _HINT) from error
     if url.drivername not in ("postgresql", "postgres", _POSTGRESQL):
         raise UsageError(f"{url.drivername}: no vault can be there", _HINT)
+    if strange := sorted(set(url.query) - _OPTIONS):
+        raise UsageError(
+            f"{strange[0]} is no option of a vault's URL",
+            f"options are {', '.join(sorted(_OPTIONS))}; passwords belong into ~/.pgpass",
+        )
     return Place(url.set(drivername=_POSTGRESQL))
 
 
+#: What a URL of PostgreSQL may say behind its question mark; nothing secret is among it.
+_OPTIONS: Final = frozenset({"host", "port", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 _HINT: Final = "name a file, or postgresql://user@host/database"
 
 
@@ -167,9 +174,9 @@ def _scripts() -> ScriptDirectory:
 
 def _engine(place: Place) -> Engine:
     if place.file is None:
-        options: dict[str, Any] = {"connect_args": {"connect_timeout": PATIENCE}}
+        options = {"connect_timeout": PATIENCE, "options": f"-c lock_timeout={PATIENCE}s"}
         return sqlalchemy.create_engine(
-            place.url, hide_parameters=True, pool_pre_ping=True, **options
+            place.url, hide_parameters=True, pool_pre_ping=True, connect_args=options
         )
     if os.name == "posix" and place.file.stat().st_mode & 0o077:
         raise VaultError(f"{place}: other users can read or write this vault", f"chmod 600 {place}")

@@ -158,8 +158,15 @@ class Reissue:
             people.check_issuer(writing.connection, self.issuer)
             if people.find(writing.connection, self.to).retired is not None:
                 raise UsageError(f"{self.to} is retired: nothing is issued to them")
-            live = _live_uids(writing.connection, to.public.id, grants.c.locked_uid.in_(uids))
-            fresh = [one for one in issued if self.renew or one.locked_uid not in live]
+            chosen = grants.c.locked_uid.in_(uids)
+            live = _live_uids(writing.connection, to.public.id, chosen)
+            kept = _live_grants(writing.connection, self.custodian.public.id, chosen)
+            still = {one.locked_uid for one in kept if one in own}  # else it was locked again
+            fresh = [
+                one
+                for one in issued
+                if one.locked_uid in still and (self.renew or one.locked_uid not in live)
+            ]
             _end(writing, to.public.id, [one.locked_uid for one in fresh])
             if fresh:
                 rows = [grant_row(one, writing.now) for one in fresh]
@@ -328,7 +335,7 @@ def revoke(vault: Vault, issuer: Identity, to: str, selection: Selection) -> tup
         connection = writing.connection
         lineage = people.check_issuer(connection, issuer)
         recipient = people.find(connection, to)
-        if recipient.custodian:
+        if recipient.custodian and recipient.retired is None:
             raise UsageError(
                 f"{to} is the custodian: without their grants nothing can be issued again",
                 "issue to a new custodian first, then retire this one",

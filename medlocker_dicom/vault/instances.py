@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, or_, select, update
 
-from medlocker_dicom.errors import DuplicateInstanceError
+from medlocker_dicom.errors import DuplicateInstanceError, SignatureError, VaultError
 from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
+from medlocker_dicom.vault import people
 from medlocker_dicom.vault.rows import grant_row
 from medlocker_dicom.vault.schema import grants, instances
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from medlocker_dicom.keyfile import Grant
+    from medlocker_dicom.keyfile import Grant, Lineage
     from medlocker_dicom.vault.vault import Writing
 
 
@@ -86,27 +88,18 @@ class Selection:
         return or_(*named) if named else table.locked_uid.is_not(None)
 
 
-def check_new(connection: Connection, source_uid: str, grant_ids: Sequence[bytes] = ()) -> None:
+def check_new(connection: Connection, source_uid: str) -> None:
     """Check that a source was not locked before; two renditions give the original away.
-
-    Parameters
-    ----------
-    source_uid
-        SOP Instance UID of the source.
-    grant_ids
-        Those that its lock has, where it is locked: the same lock again is no other one.
 
     Raises
     ------
     DuplicateInstanceError
-        The vault knows another lock of it.
+        The vault knows a lock of it.
     """
     query = select(instances.c.locked_uid, instances.c.locked).where(
         instances.c.source_uid == source_uid
     )
     for row in connection.execute(query):
-        if grant_ids and _holds(connection, row.locked_uid, grant_ids):
-            continue
         raise DuplicateInstanceError(
             f"SOP Instance UID {source_uid} was locked at {text_of(moment_of(row.locked))} "
             f"as {row.locked_uid}",
@@ -114,8 +107,10 @@ def check_new(connection: Connection, source_uid: str, grant_ids: Sequence[bytes
         )
 
 
-def keep(writing: Writing, instance: Instance, issued: Sequence[Grant]) -> bool:
-    """Store a locked instance with its grants, in place of an earlier lock of its source.
+def keep(
+    writing: Writing, instance: Instance, issued: Sequence[Grant], *, again: bool = False
+) -> bool:
+    """Store a locked instance with its grants.
 
     Parameters
     ----------
@@ -124,16 +119,28 @@ def keep(writing: Writing, instance: Instance, issued: Sequence[Grant]) -> bool:
     instance
         What was locked.
     issued
-        Its grants; their recipients are in the vault.
+        Its grants, signed by the vault's issuer; their recipients are in the vault.
+    again
+        Whether it takes the place of an earlier lock of its source.
 
     Returns
     -------
     bool
         False where the vault held exactly this lock already.
+
+    Raises
+    ------
+    DuplicateInstanceError
+        The vault knows an earlier lock.
+    VaultError
+        A grant is not signed by the vault's present issuer.
     """
     connection = writing.connection
     if _holds(connection, instance.locked_uid, [grant.grant_id for grant in issued]):
         return False
+    if not again:
+        check_new(connection, instance.source_uid)
+    check_signed(people.lineage(connection), issued)
     earlier = select(instances.c.locked_uid).where(instances.c.source_uid == instance.source_uid)
     replaced = list(connection.scalars(earlier))
     connection.execute(
@@ -150,12 +157,36 @@ def keep(writing: Writing, instance: Instance, issued: Sequence[Grant]) -> bool:
         locked_uid=instance.locked_uid,
         source_uid=instance.source_uid,
         binding=instance.binding.hex(),
+        packet_sha256=packet_digest(instance.packet),
         replaces=" ".join(replaced) or None,
     )
     for grant in issued:
         connection.execute(insert(grants), grant_row(grant, writing.now))
         note_grant(writing, "granted", grant)
     return True
+
+
+def check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:
+    """Check that grants are the present issuer's: somebody may have handed over meanwhile.
+
+    Raises
+    ------
+    VaultError
+        One is not.
+    """
+    try:
+        for grant in issued:
+            grant.verify(lineage.issuer.verify_key)
+    except SignatureError as error:
+        raise VaultError(
+            f"{error}: the vault's issuer is {lineage.issuer.fingerprint} now",
+            "lock into a new folder, with --issuer",
+        ) from error
+
+
+def packet_digest(packet: bytes | None) -> str | None:
+    """SHA-256 of a detached packet, hexadecimal; None where there is none."""
+    return None if packet is None else hashlib.sha256(packet).hexdigest()
 
 
 def note_grant(writing: Writing, event: str, grant: Grant) -> None:

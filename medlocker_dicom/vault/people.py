@@ -10,11 +10,12 @@ from sqlalchemy import func, insert, select, update
 
 from medlocker_dicom.errors import (
     IdentityError,
-    KeyFileError,
+    KeyRefusedError,
     UsageError,
     VaultDamagedError,
     VaultError,
 )
+from medlocker_dicom.files import check_called
 from medlocker_dicom.keyfile import Lineage, fingerprint_of
 from medlocker_dicom.keyfile.canonical import dumps
 from medlocker_dicom.keyfile.moments import moment_of
@@ -79,15 +80,22 @@ def lineage(connection: Connection) -> Lineage:
 
     Raises
     ------
+    VaultError
+        It has none yet.
     VaultDamagedError
-        What the vault holds of them is no lineage.
+        What the vault holds of them is no lineage, or not signed by them.
     """
     rows = connection.execute(select(issuers).order_by(issuers.c.number)).all()
+    if not rows:
+        raise VaultError("the vault has no issuer", "begin it: medlocker vault init")
     try:
         steps = tuple(read_succession(json.loads(row.succession), "the vault") for row in rows[1:])
         found = Lineage(parse_line(rows[-1].line), steps)
-    except (KeyFileError, IndexError, ValueError, TypeError) as error:
+        found.verify()
+    except (KeyRefusedError, ValueError, TypeError) as error:
         raise VaultDamagedError("the vault's issuers do not follow each other") from error
+    if [row.verify_key for row in rows] != list(found.verify_keys):
+        raise VaultDamagedError("the vault's issuers do not follow each other")
     return found
 
 
@@ -143,8 +151,9 @@ def add(writing: Writing, name: str, public: PublicIdentity, *, custodian: bool 
     Raises
     ------
     UsageError
-        The name or the key is taken, or they are retired.
+        The name cannot be that of a file, the name or the key is taken, or they are retired.
     """
+    check_called(name)
     connection = writing.connection
     query = select(recipients).where((recipients.c.name == name) | (recipients.c.id == public.id))
     for row in connection.execute(query):
@@ -158,6 +167,9 @@ def add(writing: Writing, name: str, public: PublicIdentity, *, custodian: bool 
             )
         if row.retired is not None:
             raise UsageError(f"{name} is retired", "a new key under a new name can be added")
+        if row.custodian is not custodian:
+            role = "a custodian" if row.custodian else "a recipient, not a custodian,"
+            raise UsageError(f"{name} is {role} in the vault already")
         return
     values = {
         "id": public.id,
@@ -177,15 +189,16 @@ def retire(writing: Writing, name: str) -> Recipient:
     Raises
     ------
     UsageError
-        There is none, they are retired already, or they are the only custodian.
+        There is none, they are retired already, or no other custodian has as many grants.
     """
     found = find(writing.connection, name)
     if found.retired is not None:
         raise UsageError(f"{name} is retired already")
-    if found.custodian and len(custodians(writing.connection)) == 1:
+    others = [one for one in custodians(writing.connection) if one.name != name]
+    if found.custodian and not any(one.grants >= found.grants for one in others):
         raise UsageError(
-            f"{name} is the only custodian",
-            "add another one and issue to them: medlocker recipient add --custodian",
+            f"{name} is the only custodian who can issue for everything",
+            "add another one, medlocker recipient add --custodian, and issue to them first",
         )
     statement = update(recipients).where(recipients.c.name == name)
     writing.connection.execute(statement.values(retired=writing.now))
@@ -231,4 +244,6 @@ def _recipient(row: Row[tuple[object, ...]]) -> Recipient:
         public = parse_line(row.line)
     except IdentityError as error:
         raise VaultDamagedError(f"the public key of {row.name} in the vault is damaged") from error
+    if public.id != row.id:
+        raise VaultDamagedError(f"the public key of {row.name} in the vault is another's")
     return Recipient(row.name, public, row.custodian, row.added, row.retired, row.live_grants)

@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
 from medlocker_dicom.errors import ClockError, VaultDamagedError
+from medlocker_dicom.keyfile.canonical import dumps
+from medlocker_dicom.keyfile.succession import hand_over, succession_record
 from medlocker_dicom.vault import chain
 from medlocker_dicom.vault.check import audit, check
 from medlocker_dicom.vault.grants import revoke, rotate
@@ -19,8 +21,9 @@ from medlocker_dicom.vault.schema import (
     instances,
     issuers,
     recipients,
+    statuses,
 )
-from vault_factories import ALICE, ALL, BOB, ISSUER, House, granted, instance, made
+from vault_factories import ALICE, ALL, BOB, ISSUER, NOW, House, granted, instance, made
 
 
 def lived(home: House) -> House:
@@ -206,6 +209,38 @@ def damages() -> dict[str, Callable[[Connection], object]]:
         "a row of nonsense": lambda c: c.execute(
             update(grants).where(theirs, own).values(sealed=b"")
         ),
+        "a revocation undone": lambda c: c.execute(
+            update(grants)
+            .where(grants.c.recipient == ALICE.public.id, own)
+            .values(live=True, revoked=None)
+        ),
+        "a live grant ended": lambda c: c.execute(
+            update(grants).where(theirs, own).values(live=False)
+        ),
+        "a recipient put in": lambda c: c.execute(
+            insert(recipients),
+            {
+                "id": made("mallory").public.id,
+                "name": "eve",
+                "line": made("mallory").public.line,
+                "custodian": True,
+                "added": 0,
+            },
+        ),
+        "a recipient made custodian": lambda c: c.execute(
+            update(recipients).where(recipients.c.name == "bob").values(custodian=True)
+        ),
+        "a source swapped": lambda c: c.execute(
+            update(instances).where(instances.c.locked_uid == "1.2.1.3").values(source_uid="1.9")
+        ),
+        "a packet swapped": lambda c: c.execute(
+            update(instances).where(instances.c.locked_uid == "1.2.1.3").values(packet=b"x")
+        ),
+        "an instance put in": lambda c: c.execute(
+            insert(instances), vars(instance(99)) | {"locked": 0}
+        ),
+        "status lists forgotten": lambda c: c.execute(delete(statuses)),
+        "checkpoints removed": lambda c: c.execute(delete(checkpoints)),
         "an issuer swapped": lambda c: c.execute(
             update(issuers).values(
                 line=made("mallory").public.line, verify_key=made("mallory").public.verify_key
@@ -222,6 +257,32 @@ def test_damaged_grants_are_found(home: House, name: str) -> None:
     tampered(home, damages()[name])
     with pytest.raises(VaultDamagedError):
         list(check(home.vault))
+
+
+def test_an_issuer_that_nobody_made_successor_is_found(quick: House) -> None:
+    """A succession without the old issuer's signature stops everything that asks for it."""
+    lived(quick)
+    mallory = made("mallory")
+    forged = hand_over(mallory, mallory_two := made("mallory 2"), NOW)
+    step = succession_record(forged) | {"old": ISSUER.public.line}
+    values = {
+        "number": 2,
+        "verify_key": mallory_two.public.verify_key,
+        "line": mallory_two.public.line,
+        "succession": dumps(step).decode(),
+    }
+    tampered(quick, lambda c: c.execute(insert(issuers), values))
+    with pytest.raises(VaultDamagedError, match="issuers"):
+        audit(quick.vault)
+
+
+def test_an_entry_that_cannot_have_happened_is_named(quick: House) -> None:
+    """Whoever has the issuer's key may sign nonsense; the check says which entry it is."""
+    with quick.vault.writing() as writing:
+        writing.note("revoked", grant_id="00")
+        writing.checkpoint(ISSUER)
+    with pytest.raises(VaultDamagedError, match="cannot have happened"):
+        list(check(quick.vault))
 
 
 def test_issuers_that_do_not_follow_each_other_are_found(quick: House) -> None:

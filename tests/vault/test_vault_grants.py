@@ -262,6 +262,19 @@ def test_names_and_keys_are_unique(quick: House) -> None:
     assert audit(quick.vault) == before
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a\nb", "a\x1b[2J", "x" * 65, " a", "a."],
+)
+def test_a_name_is_that_of_a_file(quick: House, name: str) -> None:
+    """What could lead elsewhere, or move a terminal's cursor, is no name."""
+    with quick.vault.writing() as writing:
+        with pytest.raises(UsageError, match="cannot be a recipient's name"):
+            people.add(writing, name, made("carol").public)
+        for good in ("Bob of Elsewhere", "bob@clinic.example", "Zoë", "x", "y" * 64):
+            people.add(writing, good, made(good).public)
+
+
 def test_a_source_is_locked_once(home: House) -> None:
     """The same lock again is nothing; another one is refused, or takes the old one's place."""
     one = instance(0)
@@ -272,11 +285,13 @@ def test_a_source_is_locked_once(home: House) -> None:
         assert not keep(writing, one, first)
     with home.vault.reading() as connection:
         check_new(connection, "1.2.2.1")
-        check_new(connection, one.source_uid, [grant.grant_id for grant in first])
         with pytest.raises(DuplicateInstanceError, match="was locked at 2026-11-23T12:00:00Z"):
             check_new(connection, one.source_uid)
     with home.vault.writing() as writing:
-        assert keep(writing, one, granted(one, (BOB, CUSTODIAN)))
+        other = granted(one, (BOB, CUSTODIAN))
+        with pytest.raises(DuplicateInstanceError, match="was locked at"):
+            keep(writing, one, other)
+        assert keep(writing, one, other, again=True)
     states = {one.recipient: one.state for one in listed(home.vault, "alice", ALL)}
     assert states == {"alice": "replaced"}
     assert counts(home.vault) == Counts(instances=1, grants=4, live=2, uncared=0)
