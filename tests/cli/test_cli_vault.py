@@ -366,3 +366,68 @@ def test_show_and_names(owner: Desk) -> None:
     refused(owner, 2, "another key", "recipient", "add", "--name", "alice", owner.public("eve"))
     refused(owner, 2, "no recipient called", "recipient", "show", "nobody")
     refused(owner, 2, "only custodian", "recipient", "retire", "custodian")
+
+
+def test_files_that_are_no_receipt_or_list_are_not_overwritten(owner: Desk) -> None:
+    """A photograph or a private key given by mistake stays as it is."""
+    out = lock(owner, 1)
+    for path in (out / "eye0.dcm", owner.person("alice")):
+        before = path.read_bytes()
+        outcome = owner.unlock(out, owner / "back", "alice", "--receipt", path)
+        assert (outcome.code, len(outcome.errors)) == (9, 1)
+        status = ("grant", "revoke", "--to", "alice", "--status", path)
+        refused(owner, 9, ".mlstatus", *status)
+        assert path.read_bytes() == before
+    (owner / "folder.mlstatus").mkdir()
+    refused(
+        owner, 9, ".mlstatus",
+        "grant", "revoke", "--to", "alice", "--status", owner / "folder.mlstatus",
+    )  # fmt: skip
+    assert "revoked" not in owner.good("grant", "list").out
+
+
+def test_what_was_exported_together_counts_together(owner: Desk) -> None:
+    """The status list and the packets beside a key file are found by --key alone."""
+    out = lock(owner, 2, "locked", "--detached")
+    shutil.rmtree(out / "packets")
+    owner.good("recipient", "add", owner.public("bob"))
+    keys = ("--custodian", owner.person("custodian"))
+    owner.good("grant", "reissue", "--to", "bob", *keys)
+    owner.good("grant", "revoke", "--to", "alice", "--status", owner / "r.mlstatus")
+    owner.good("grant", "export", owner / "sent", "--to", "bob")
+    key = owner / "sent" / "bob.mlkey"
+    assert owner.unlock(out, owner / "back", "bob", "--key", key).code == 0
+    shutil.copy(out / "keys" / "alice.mlkey", owner / "sent")
+    outcome = owner.unlock(out, owner / "none", "alice", "--key", owner / "sent" / "alice.mlkey")
+    assert (outcome.code, len(outcome.errors)) == (3, 2)
+    assert "was revoked" in outcome.err
+
+
+def test_a_failed_init_leaves_nothing(office: Desk) -> None:
+    """Without a custodian, or with a bad issuer: no half vault that stops every lock."""
+    office.run("vault", "init")
+    office.run("vault", "init", "--no-custodian", "--issuer", office / "none.key")
+    assert not (office / "data").exists()
+    assert office.lock(office.eyes("src", 1), office / "out").code == 0
+
+
+def test_a_name_of_the_vault_comes_before_a_folder(
+    owner: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that happens to be called alice does not choose who alice is."""
+    monkeypatch.chdir(owner.root)
+    (owner / "alice").mkdir()
+    shutil.copy(owner.public("mallory"), owner / "alice" / "m.pub")
+    out = lock(owner, 1)
+    assert tree(out / "keys") == {"alice.mlkey", "custodian.mlkey"}
+
+
+def test_options_of_a_url_that_could_be_secret_are_refused(owner: Desk) -> None:
+    """Unknown ones are named, never shown with what they say."""
+    for option in ("password", "sslpassword", "plugin"):
+        url = f"postgresql://u@h/db?{option}=hunter2"
+        outcome = owner.run("vault", "check", "--vault", url)
+        assert (outcome.code, len(outcome.errors)) == (2, 1)
+        assert "hunter2" not in outcome.err
+    for url in ("postgresql://u@h:abc/db", "postgresql://[::1/db"):
+        assert owner.run("vault", "check", "--vault", url).code in (2, 10)

@@ -1,6 +1,8 @@
 """Grants in the vault: issued again, exported, renewed, revoked, signed by the next issuer."""
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -203,6 +205,37 @@ def test_the_next_issuer_signs_everything(home: House) -> None:
     assert counts(home.vault).live == 5
     with pytest.raises(KeyFileError, match="returns"):
         rotate(home.vault, second, ISSUER)
+
+
+def test_a_lock_that_a_rotation_overtook_stores_nothing(quick: House) -> None:
+    """Grants of the former issuer are refused: the vault stays in order, and says who signs now."""
+    one = instance(0)
+    late = granted(one, (ALICE, CUSTODIAN))
+    second = made("second issuer")
+    rotate(quick.vault, ISSUER, second)
+    with quick.vault.writing() as writing, pytest.raises(VaultError, match="issuer is") as caught:
+        keep(writing, one, late)
+    assert second.public.fingerprint in str(caught.value)
+    assert counts(quick.vault).instances == 0
+
+
+def test_a_lock_in_the_middle_of_a_reissue(quick: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was locked again between reading and writing is left for the next run."""
+    one = quick.lock(0)
+    changed = replace(one, binding=bytes(32))
+    sealed = grants.Reissue._seal
+
+    def overtaken(self: grants.Reissue, *arguments: Any) -> Any:
+        with quick.vault.writing() as writing:
+            keep(writing, changed, granted(changed, [CUSTODIAN]), again=True)
+        return sealed(self, *arguments)
+
+    monkeypatch.setattr(grants.Reissue, "_seal", overtaken)
+    quick.reissue()
+    monkeypatch.setattr(grants.Reissue, "_seal", sealed)
+    assert counts(quick.vault).live == 1
+    quick.reissue()
+    assert counts(quick.vault).live == 2
 
 
 def test_who_is_not_the_issuer_signs_nothing(quick: House) -> None:
