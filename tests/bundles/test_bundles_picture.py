@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from training_sets import write_image
 
 from medlocker_dicom.bundles import picture
 from medlocker_dicom.bundles.picture import MAX_PIXELS, list_images, read_bits, read_rgb
 from medlocker_dicom.errors import PictureError, UsageError
+from training_sets import write_image
 
 Read = Callable[[Path], Any]
 READERS = pytest.mark.parametrize("read", [read_rgb, read_bits])

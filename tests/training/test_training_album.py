@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from training_sets import LOOK, quicken, ringed, rings, state_of
 
 from medlocker_dicom.bundles.preprocess import normalise, resample
 from medlocker_dicom.training import album, teacher
@@ -17,6 +16,7 @@ from medlocker_dicom.training.album import Album, draw_view, open_album
 from medlocker_dicom.training.descent import Descent
 from medlocker_dicom.training.photographs import Crops
 from medlocker_dicom.training.teacher import load_teacher
+from training_sets import LOOK, quicken, ringed, rings, state_of
 
 CPU = torch.device("cpu")
 VIEWS = 40

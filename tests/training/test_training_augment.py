@@ -5,9 +5,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-from training_sets import Image, eye
 
 from medlocker_dicom.training.augment import DARK, RIM, posed, recoloured, transplanted, turned
+from training_sets import Image, eye
 
 View = Callable[[Image, np.random.Generator], Image]
 

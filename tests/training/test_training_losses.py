@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_sets import TinyGrader, graded, rings, tiny_segmenter
 
 from medlocker_dicom.bundles.networks import BLOCK, LesionUNetPlusPlus
 from medlocker_dicom.training.checkpoint import half_precision
@@ -20,6 +19,7 @@ from medlocker_dicom.training.grading import (
 )
 from medlocker_dicom.training.photographs import EQUALISED, Crops
 from medlocker_dicom.training.segmenter import RARE, expect_rare, lesion_loss
+from training_sets import TinyGrader, graded, rings, tiny_segmenter
 
 LN2 = math.log(2)
 

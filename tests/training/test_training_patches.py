@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from training_sets import eye
 
 from medlocker_dicom.training import segmenter
 from medlocker_dicom.training.augment import DARK
@@ -15,6 +14,7 @@ from medlocker_dicom.training.segmenter import (
     Patches,
     SegmenterRecipe,
 )
+from training_sets import eye
 
 SIDE = 48
 SHARES = SegmenterRecipe.shares

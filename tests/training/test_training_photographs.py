@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from training_sets import SIDE, Shot, eye, graded, rings, write_graded, write_lesions
 
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
@@ -23,6 +22,7 @@ from medlocker_dicom.training.photographs import (
     load_healthy,
     load_segmented,
 )
+from training_sets import SIDE, Shot, eye, graded, rings, write_graded, write_lesions
 
 
 def names_of(items: list[Graded]) -> list[str]:

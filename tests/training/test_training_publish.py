@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from training_sets import Shot, eye, same, write_graded, write_lesions
 
 from medlocker_dicom.bundles.bundle import build_network, read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine
@@ -26,6 +25,7 @@ from medlocker_dicom.training.evaluate import EvaluateGrader, EvaluateSegmenter
 from medlocker_dicom.training.photographs import EQUALISED, list_graded, load_segmented
 from medlocker_dicom.training.publish import change_metadata, main, measure, publish
 from tiny_bundles import LESIONS, write_segmenter
+from training_sets import Shot, eye, same, write_graded, write_lesions
 
 
 @pytest.fixture

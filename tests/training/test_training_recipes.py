@@ -9,6 +9,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+from medlocker_dicom.errors import UsageError
+from medlocker_dicom.training import classifier, segmenter
+from medlocker_dicom.training.checkpoint import half_precision
+from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
+from medlocker_dicom.training.segmenter import Patches, SegmenterRecipe
 from training_sets import (
     HINTS,
     Shot,
@@ -22,12 +28,6 @@ from training_sets import (
     write_graded,
     write_lesions,
 )
-
-from medlocker_dicom.errors import UsageError
-from medlocker_dicom.training import classifier, segmenter
-from medlocker_dicom.training.checkpoint import half_precision
-from medlocker_dicom.training.classifier import ClassifierRecipe, Stage
-from medlocker_dicom.training.segmenter import Patches, SegmenterRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
 

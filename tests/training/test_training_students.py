@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_sets import HINTS, TinyGrader, quicken, ringed, rings, same, state_of
 
 from medlocker_dicom.bundles import networks
 from medlocker_dicom.training import classifier
@@ -20,6 +19,7 @@ from medlocker_dicom.training.classifier import POSES, ClassifierRecipe, _Featur
 from medlocker_dicom.training.family import FAMILY, Architecture
 from medlocker_dicom.training.grading import predict
 from medlocker_dicom.training.teacher import CHANNELS, Teacher
+from training_sets import HINTS, TinyGrader, quicken, ringed, rings, same, state_of
 
 CPU = torch.device("cpu")
 VIEWS = 64

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from training_sets import LOOK, quicken, ringed, rings, same, state_of
 
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training import teacher
@@ -22,6 +21,7 @@ from medlocker_dicom.training.teacher import (
     TeacherRecipe,
     load_teacher,
 )
+from training_sets import LOOK, quicken, ringed, rings, same, state_of
 
 CPU = torch.device("cpu")
 STILL = tuple(
