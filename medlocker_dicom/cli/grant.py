@@ -24,7 +24,8 @@ from medlocker_dicom.cli.store import (
 )
 from medlocker_dicom.errors import DestinationError
 from medlocker_dicom.files import write_file
-from medlocker_dicom.keyfile import StatusList, dump_status
+from medlocker_dicom.folder.keys import read_keyfile
+from medlocker_dicom.keyfile import StatusList, dump_status, load_keyfile
 from medlocker_dicom.keyfile.detached import SUFFIX
 
 app = typer.Typer(help="Say who may open what.")
@@ -129,6 +130,7 @@ def export(  # noqa: PLR0913  one parameter an option
         several = len(found.keyfiles) > 1
         for number, data in enumerate(found.keyfiles, 1):
             path = folder / (f"{to}-{number}.mlkey" if several else f"{to}.mlkey")
+            _check_covered(path, data)
             write_file(path, data)
             sys.stdout.write(plain(str(path)) + "\n")
         for uid in found.packets:
@@ -184,6 +186,19 @@ def write_status(
         from medlocker_dicom.vault.grants import status_list  # noqa: PLC0415  SQLAlchemy
 
         _write_status(file, status_list(store, read_issuer(issuer, passphrase_file)))
+
+
+def _check_covered(path: Path, data: bytes) -> None:
+    """Refuse to put a part in the place of a key file that opens more."""
+    if not path.exists():
+        return
+    there, new = read_keyfile(path), load_keyfile(data)
+    lost = {one.locked_uid for one in there.grants} - {one.locked_uid for one in new.grants}
+    if lost or there.recipient != new.recipient:
+        raise DestinationError(
+            f"{path}: is a key file that opens {len(lost)} instances more",
+            "choose another folder",
+        )
 
 
 def _check_suffix(path: Path) -> None:

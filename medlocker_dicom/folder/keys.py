@@ -277,8 +277,19 @@ def _keys_of(
     return Keys(identity, ours, issuer)
 
 
+def read_keyfile(path: Path) -> KeyFile:
+    """Read and verify one key file, whoever it is of.
+
+    Raises
+    ------
+    KeyFileError, SignatureError
+        It is unreadable, malformed, or not signed by the issuer that it names.
+    """
+    return _read(path, load_keyfile, caps.MAX_KEYFILE_BYTES)
+
+
 def _read_keyfile(path: Path, issuer: PublicIdentity | None) -> KeyFile:
-    keyfile = _read(path, load_keyfile, caps.MAX_KEYFILE_BYTES)
+    keyfile = read_keyfile(path)
     _check_issuer(path, keyfile.lineage, issuer)
     return keyfile
 

@@ -431,3 +431,21 @@ def test_options_of_a_url_that_could_be_secret_are_refused(owner: Desk) -> None:
         assert "hunter2" not in outcome.err
     for url in ("postgresql://u@h:abc/db", "postgresql://[::1/db"):
         assert owner.run("vault", "check", "--vault", url).code in (2, 10)
+
+
+def test_an_export_of_a_part_does_not_replace_the_whole(owner: Desk) -> None:
+    """A key file that opens more stays; the same or more takes its place; nonsense is named."""
+    keys = lock(owner, 3) / "keys"
+    uid = min(granted(owner / "locked"))
+    before = (keys / "alice.mlkey").read_bytes()
+    export = ("grant", "export", keys, "--to", "alice")
+    refused(owner, 9, "opens 2 instances more", *export, "--instance", uid)
+    assert (keys / "alice.mlkey").read_bytes() == before
+    owner.good(*export)
+    assert granted(owner / "locked") == {
+        grant["locked_uid"] for grant in json.loads(before)["grants"]
+    }
+    owner.good("grant", "export", owner / "part", "--to", "alice", "--instance", uid)
+    owner.good("grant", "export", owner / "part", "--to", "alice")
+    (owner / "part" / "alice.mlkey").write_bytes(b"notes")
+    refused(owner, 7, "alice.mlkey", "grant", "export", owner / "part", "--to", "alice")
