@@ -36,6 +36,7 @@ from medlocker_dicom.vault.grants import Held, Reissue, export
 from medlocker_dicom.vault.instances import Instance, Selection, keep
 from medlocker_dicom.vault.vault import make_vault
 from postgres import database, served
+from vault_factories import Bound
 
 EVERYTHING = Selection()
 
@@ -53,13 +54,6 @@ def instance(number: int, issuer: Identity) -> Instance:
         issuer=issuer.public.verify_key,
         record="{}",
     )
-
-
-class Bound:
-    """What a made-up instance's grants are for."""
-
-    def __init__(self, one: Instance) -> None:
-        self.locked_uid, self.digest = one.locked_uid, one.binding
 
 
 def measured(place: str, instances: int, recipients: int, kem: Kem) -> dict[str, float]:
@@ -84,7 +78,14 @@ def measured(place: str, instances: int, recipients: int, kem: Kem) -> dict[str,
                 item = instance(number, issuer)
                 dek, grant_id = os.urandom(32), os.urandom(16)
                 to = custodian.public
-                grant = issue_grant(dek, Bound(item), to, issuer, expires=None, grant_id=grant_id)
+                grant = issue_grant(
+                    dek,
+                    Bound(item.locked_uid, item.binding),
+                    to,
+                    issuer,
+                    expires=None,
+                    grant_id=grant_id,
+                )
                 keep(writing, item, [grant])
             writing.checkpoint(issuer)
     figures: dict[str, float] = {}

@@ -61,10 +61,7 @@ def audience_of(to: Sequence[str], custodian: Path | None, vault: Vault | None) 
                 if one not in names and Path(one).exists():
                     files.append(Path(one))
                     continue
-                found = people.find(connection, one)
-                if found.retired is not None:
-                    raise UsageError(f"{one} is retired: nothing is locked for them")
-                known[one] = found.public
+                known[one] = people.find_active(connection, one, "locked for").public
         if strange := [name for name, key in keepers.items() if key not in own.values()]:
             raise UsageError(
                 f"{strange[0]} is not the vault's custodian",

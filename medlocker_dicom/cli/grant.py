@@ -21,6 +21,7 @@ from medlocker_dicom.cli.store import (
     Studies,
     VaultOption,
     opened,
+    selection_of,
 )
 from medlocker_dicom.errors import DestinationError
 from medlocker_dicom.files import write_file
@@ -50,9 +51,8 @@ def list_all(  # noqa: PLR0913  one parameter an option
     """List the grants that were issued, live or not."""
     with opened(vault) as store:
         from medlocker_dicom.vault.grants import listed  # noqa: PLC0415  SQLAlchemy
-        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
 
-        for one in listed(store, to, Selection(study or (), series or (), instance or ())):
+        for one in listed(store, to, selection_of(study, series, instance)):
             if as_json:
                 sys.stdout.write(json.dumps(one._asdict()) + "\n")
             else:
@@ -91,14 +91,13 @@ def reissue(  # noqa: PLR0913  one parameter an option
     until = expiry_of(expires)
     with opened(vault) as store:
         from medlocker_dicom.vault.grants import Reissue  # noqa: PLC0415  SQLAlchemy
-        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
 
         run = Reissue(
             store,
             read_issuer(issuer, passphrase_file),
             read_private(custodian, custodian_passphrase_file),
             to,
-            Selection(study or (), series or (), instance or ()),
+            selection_of(study, series, instance),
             until,
             renew,
         )
@@ -123,9 +122,8 @@ def export(  # noqa: PLR0913  one parameter an option
     """Write a recipient's key file, with detached packets and the status list, if there are any."""
     with opened(vault) as store:
         from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
-        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
 
-        selection = Selection(study or (), series or (), instance or ())
+        selection = selection_of(study, series, instance)
         found = grants.export(store, read_issuer(issuer, passphrase_file), to, selection)
         several = len(found.keyfiles) > 1
         for number, data in enumerate(found.keyfiles, 1):
@@ -164,9 +162,8 @@ def revoke(  # noqa: PLR0913  one parameter an option
     _check_suffix(status)
     with opened(vault) as store:
         from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
-        from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  the same
 
-        selection = Selection(study or (), series or (), instance or ())
+        selection = selection_of(study, series, instance)
         count, listed = grants.revoke(store, read_issuer(issuer, passphrase_file), to, selection)
     sys.stdout.write(plain(f"{count} grants of {to} revoked") + "\n")
     _write_status(status, listed)

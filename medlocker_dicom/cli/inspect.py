@@ -91,6 +91,12 @@ def _text(path: Path, head: bytes) -> Facts:
     return _identity(path) if IDENTITY_FORMAT.encode() in head else _keyfile(path)
 
 
+def _content(path: Path, size: int) -> bytes:
+    """Read a file up to one byte more than its cap."""
+    with path.open("rb") as stream:
+        return stream.read(size + 1)
+
+
 def _bundle(path: Path) -> Facts:
     check_engine("bundles need")
     from medlocker_dicom.bundles.bundle import read_bundle  # noqa: PLC0415  the engine
@@ -118,8 +124,7 @@ def _words(figures: Any) -> str:
 
 
 def _identity(path: Path) -> Facts:
-    with path.open("rb") as stream:
-        data = stream.read(MAX_IDENTITY_BYTES + 1)
+    data = _content(path, MAX_IDENTITY_BYTES)
     record = canonical.loads(data, IdentityError, max_bytes=MAX_IDENTITY_BYTES, max_values=256)
     if not isinstance(record, dict):
         raise IdentityError("not an identity")
@@ -135,8 +140,7 @@ def _identity(path: Path) -> Facts:
 
 
 def _keyfile(path: Path) -> Facts:
-    with path.open("rb") as stream:
-        keyfile = load_keyfile(stream.read(MAX_KEYFILE_BYTES + 1))
+    keyfile = load_keyfile(_content(path, MAX_KEYFILE_BYTES))
     ends = sorted({f"{g.expires:%Y-%m-%d}" if g.expires else "never" for g in keyfile.grants})
     return {
         "what": "key file",
@@ -149,8 +153,7 @@ def _keyfile(path: Path) -> Facts:
 
 
 def _status(path: Path) -> Facts:
-    with path.open("rb") as stream:
-        status = load_status(stream.read(MAX_STATUS_BYTES + 1))
+    status = load_status(_content(path, MAX_STATUS_BYTES))
     return {
         "what": "status list: grants that their issuer revoked",
         "issuer": status.lineage.issuer.fingerprint,
@@ -162,8 +165,7 @@ def _status(path: Path) -> Facts:
 
 
 def _receipt(path: Path) -> Facts:
-    with path.open("rb") as stream:
-        receipt = load_receipt(stream.read(MAX_RECEIPT_BYTES + 1))
+    receipt = load_receipt(_content(path, MAX_RECEIPT_BYTES))
     opened = sum(entry.outcome == UNLOCKED for entry in receipt.entries)
     return {
         "what": "receipt: what a recipient says was unlocked",
@@ -175,8 +177,7 @@ def _receipt(path: Path) -> Facts:
 
 
 def _detached(path: Path) -> Facts:
-    with path.open("rb") as stream:
-        detached = load_detached(stream.read(MAX_DETACHED_BYTES + 1))
+    detached = load_detached(_content(path, MAX_DETACHED_BYTES))
     return {
         "what": "recovery packet, detached",
         "locked_sop_instance_uid": detached.locked_uid,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from medlocker_dicom.vault.database import Place
+    from medlocker_dicom.vault.instances import Selection
     from medlocker_dicom.vault.vault import Vault
 
 VARIABLE = "MEDLOCKER_VAULT"
@@ -43,6 +44,15 @@ Instances = Annotated[
     list[str] | None,
     typer.Option("--instance", metavar="UID", help="Only this instance, source or locked; repeat."),
 ]
+
+
+def selection_of(
+    studies: list[str] | None, series: list[str] | None, instances: list[str] | None
+) -> Selection:
+    """Make a selection of what the options name."""
+    from medlocker_dicom.vault.instances import Selection  # noqa: PLC0415  SQLAlchemy
+
+    return Selection(studies or (), series or (), instances or ())
 
 
 def place_chosen(option: str | None) -> Place:

@@ -16,12 +16,12 @@ from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_priva
 from medlocker_dicom.cli.progress import counting
 from medlocker_dicom.cli.store import IssuerOption, VaultOption, opened, place_chosen
 from medlocker_dicom.errors import (
-    KeyFileError,
     KeyRefusedError,
     UsageError,
     VaultMissingError,
     VaultVersionError,
 )
+from medlocker_dicom.folder.keys import read_named
 from medlocker_dicom.keyfile import caps, load_receipt
 
 if TYPE_CHECKING:
@@ -201,12 +201,9 @@ def receive(
         from medlocker_dicom.vault.receipts import receive as enter  # noqa: PLC0415  SQLAlchemy
 
         for path in files:
+            receipt = read_named(path, load_receipt, caps.MAX_RECEIPT_BYTES)
             try:
-                with path.open("rb") as stream:
-                    data = stream.read(caps.MAX_RECEIPT_BYTES + 1)
-                count = enter(store, load_receipt(data))
-            except OSError as error:
-                raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
+                count = enter(store, receipt)
             except KeyRefusedError as error:
                 raise type(error)(f"{path}: {error}", error.hint) from error
             sys.stdout.write(plain(f"{path}: {count} new entries") + "\n")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from medlocker_dicom.dicom.private import LockBlock
+from medlocker_dicom.dicom.reading import naming
 from medlocker_dicom.errors import (
     ClockError,
     KeyFileError,
@@ -146,15 +147,7 @@ class Keys:
         path = next((one for one in paths if one.is_file()), None)
         if path is None:
             return None
-        try:
-            with path.open("rb") as stream:
-                data = stream.read(MAX_DETACHED_BYTES + 1)
-        except OSError as error:
-            raise PacketError(f"{path}: cannot be read: {error.strerror}") from error
-        try:
-            detached = load_detached(data)
-        except PacketError as error:
-            raise PacketError(f"{path}: {error}", error.hint) from error
+        detached = read_named(path, load_detached, MAX_DETACHED_BYTES, PacketError)
         if detached.locked_uid != uid:
             raise PacketError(f"{path}: is the packet of {detached.locked_uid}")
         return LockBlock(
@@ -285,7 +278,7 @@ def read_keyfile(path: Path) -> KeyFile:
     KeyFileError, SignatureError
         It is unreadable, malformed, or not signed by the issuer that it names.
     """
-    return _read(path, load_keyfile, caps.MAX_KEYFILE_BYTES)
+    return read_named(path, load_keyfile, caps.MAX_KEYFILE_BYTES)
 
 
 def _read_keyfile(path: Path, issuer: PublicIdentity | None) -> KeyFile:
@@ -303,17 +296,26 @@ def _check_issuer(path: Path, lineage: Lineage, issuer: PublicIdentity | None) -
 
 
 def _read_status(path: Path) -> StatusList:
-    return _read(path, load_status, caps.MAX_STATUS_BYTES)
+    return read_named(path, load_status, caps.MAX_STATUS_BYTES)
 
 
-def _read(path: Path, load: Callable[[bytes], T], size: int) -> T:
-    """Read a file up to its cap, and load it; errors name it."""
+def read_named(
+    path: Path,
+    load: Callable[[bytes], T],
+    size: int,
+    unreadable: type[MedLockerError] = KeyFileError,
+) -> T:
+    """Read a file up to its cap in bytes, and load it; errors name it.
+
+    Raises
+    ------
+    MedLockerError
+        Of the class `unreadable` where it cannot be read; else as `load`.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(size + 1)
     except OSError as error:
-        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
+        raise unreadable(f"{path}: cannot be read: {error.strerror}") from error
+    with naming(path):
         return load(data)
-    except MedLockerError as error:
-        raise type(error)(f"{path}: {error}", error.hint) from error

@@ -168,15 +168,13 @@ class LockRun:
                 except (OutputError, VaultError):
                     raise
                 except MedLockerError as error:
-                    failed.append({"path": str(path), "error": str(error), "hint": error.hint})
-                    yield Item(path, number, len(files), "failed", error=error)
+                    yield _failure(Item(path, number, len(files), "failed", error), failed)
                     continue
                 before = journal.entries.get(str(path), entry)
                 try:
                     self._keep(journal, made, entry | {"source_sha256": digest})
                 except DuplicateInstanceError as error:  # locked by another run meanwhile
-                    failed.append({"path": str(path), "error": str(error), "hint": error.hint})
-                    yield Item(path, number, len(files), "failed", error=error)
+                    yield _failure(Item(path, number, len(files), "failed", error), failed)
                     continue
                 owners.pop(_uid(before), None)
                 owners[_uid(entry)] = str(path)
@@ -309,6 +307,13 @@ class LockRun:
         # A file name that is no UTF-8 comes as lone surrogates, which have no encoding.
         report = render_report(summary, thumbnails).encode(errors="backslashreplace")
         write_private(self.destination / "report.html", report)
+
+
+def _failure(item: Item, failed: list[dict[str, str]]) -> Item:
+    """Add an item that failed to the record."""
+    hint = item.error.hint if item.error else ""
+    failed.append({"path": str(item.path), "error": str(item.error), "hint": hint})
+    return item
 
 
 def _thumbnail(locked: LockedInstance) -> bytes:

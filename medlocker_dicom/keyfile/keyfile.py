@@ -24,7 +24,7 @@ from medlocker_dicom.keyfile.identity import Identity
 from medlocker_dicom.keyfile.public import PublicIdentity, fingerprint_of
 from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES, check_signature
 from medlocker_dicom.keyfile.succession import (
-    SUCCESSION_MEMBERS,
+    LINEAGE_VALUES,
     Lineage,
     lineage_record,
     read_lineage,
@@ -44,10 +44,7 @@ KEYFILE_MEMBERS: Final = frozenset(
         "signature",
     }
 )
-# Commas in the names of issuers count as well.
-_MAX_VALUES: Final = (caps.MAX_GRANTS + 2) * (len(GRANT_MEMBERS) + 1) + (
-    caps.MAX_SUCCESSIONS + 1
-) * (len(SUCCESSION_MEMBERS) + 1 + 2 * caps.MAX_NAME_CHARS)
+_MAX_VALUES: Final = (caps.MAX_GRANTS + 2) * (len(GRANT_MEMBERS) + 1) + LINEAGE_VALUES
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,8 +173,7 @@ def sign_keyfile(
         The lineage is another's, or the time has no time zone.
     """
     lineage = lineage or Lineage(issuer.public)
-    if lineage.issuer.verify_key != issuer.public.verify_key:
-        raise ValueError("the lineage is not the issuer's")
+    lineage.check_present(issuer.public)
     ordered = tuple(sorted(grants, key=attrgetter("locked_uid")))
     for grant in ordered:
         grant.verify(issuer.public.verify_key)

@@ -9,15 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from medlocker_dicom.errors import IdentityError, KeyFileError, UIDError
+from medlocker_dicom.errors import KeyFileError, UIDError
 from medlocker_dicom.keyfile import canonical, caps, moments
 from medlocker_dicom.keyfile.binding import check_uid
 from medlocker_dicom.keyfile.canonical import Fields, Record, text_of
 from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.grant import GRANT_ID_BYTES
 from medlocker_dicom.keyfile.identity import Identity
-from medlocker_dicom.keyfile.public import PublicIdentity, parse_line
+from medlocker_dicom.keyfile.public import PublicIdentity
 from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES, check_signature
+from medlocker_dicom.keyfile.succession import read_public
 
 FORMAT: Final = "medlocker receipt"
 VERSION: Final = 1
@@ -170,12 +171,8 @@ def parse_receipt(data: bytes) -> Receipt:
     fields = Fields(record, RECEIPT_MEMBERS, KeyFileError, "receipt")
     fields.constant("format", FORMAT)
     fields.constant("version", VERSION)
-    try:
-        recipient = parse_line(fields.text("recipient", caps.MAX_PUBLIC_BYTES))
-    except IdentityError as error:
-        raise KeyFileError(f"recipient of receipt: {error}") from None
     receipt = Receipt(
-        recipient,
+        read_public(fields, "recipient", "receipt"),
         tuple(_read_entry(one) for one in fields.list("entries", caps.MAX_RECEIPT_ENTRIES)),
         fields.data("signature", SIGNATURE_BYTES),
     )

@@ -19,7 +19,7 @@ from medlocker_dicom.keyfile.grant import GRANT_ID_BYTES
 from medlocker_dicom.keyfile.identity import Identity
 from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES, check_signature
 from medlocker_dicom.keyfile.succession import (
-    SUCCESSION_MEMBERS,
+    LINEAGE_VALUES,
     Lineage,
     lineage_record,
     read_lineage,
@@ -31,11 +31,7 @@ STATUS_MEMBERS: Final = frozenset(
     {"format", "version", "issuer", "successions", "number", "issued", "revoked", "signature"}
 )
 _MAX_NUMBER: Final = 2**53 - 1  # what every JSON reader keeps exactly
-_MAX_VALUES: Final = (
-    caps.MAX_REVOKED
-    + len(STATUS_MEMBERS)
-    + (caps.MAX_SUCCESSIONS + 1) * (len(SUCCESSION_MEMBERS) + 1 + 2 * caps.MAX_NAME_CHARS)
-)
+_MAX_VALUES: Final = caps.MAX_REVOKED + len(STATUS_MEMBERS) + LINEAGE_VALUES
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,8 +134,7 @@ def sign_status(
     ValueError
         The lineage is another's, or the time has no time zone.
     """
-    if lineage.issuer.verify_key != issuer.public.verify_key:
-        raise ValueError("the lineage is not the issuer's")
+    lineage.check_present(issuer.public)
     moment = moments.whole_seconds(issued)
     draft = StatusList(lineage, number, moment, tuple(sorted(revoked)))
     return replace(draft, signature=issuer.sign(draft.message))

@@ -21,6 +21,11 @@ from medlocker_dicom.keyfile.signing import SIGNATURE_BYTES, check_signature
 
 SUCCESSION_MEMBERS: Final = frozenset({"old", "new", "since", "old_signature", "new_signature"})
 
+#: Most values in the members of a lineage; commas in the names of issuers count as well.
+LINEAGE_VALUES: Final = (caps.MAX_SUCCESSIONS + 1) * (
+    len(SUCCESSION_MEMBERS) + 1 + 2 * caps.MAX_NAME_CHARS
+)
+
 
 @dataclass(frozen=True, repr=False)
 class Succession:
@@ -155,6 +160,17 @@ class Lineage:
         for one in self.successions:
             one.verify()
 
+    def check_present(self, issuer: PublicIdentity) -> None:
+        """Check that an issuer is the present one: it cannot sign for another.
+
+        Raises
+        ------
+        ValueError
+            It is not.
+        """
+        if self.issuer.verify_key != issuer.verify_key:
+            raise ValueError("the lineage is not the issuer's")
+
     def check_includes(self, verify_key: bytes) -> None:
         """Check that an issuer is the present one or one that it succeeded.
 
@@ -215,7 +231,7 @@ def read_lineage(fields: Fields, where: str) -> Lineage:
     """
     successions = fields.list("successions", caps.MAX_SUCCESSIONS)
     return Lineage(
-        _read_public(fields, "issuer", where),
+        read_public(fields, "issuer", where),
         tuple(read_succession(one, f"succession of {where}") for one in successions),
     )
 
@@ -230,15 +246,22 @@ def read_succession(record: object, where: str) -> Succession:
     """
     fields = Fields(record, SUCCESSION_MEMBERS, KeyFileError, where)
     return Succession(
-        _read_public(fields, "old", where),
-        _read_public(fields, "new", where),
+        read_public(fields, "old", where),
+        read_public(fields, "new", where),
         fields.moment("since"),
         fields.data("old_signature", SIGNATURE_BYTES),
         fields.data("new_signature", SIGNATURE_BYTES),
     )
 
 
-def _read_public(fields: Fields, name: str, where: str) -> PublicIdentity:
+def read_public(fields: Fields, name: str, where: str) -> PublicIdentity:
+    """Read a member that is a public key line.
+
+    Raises
+    ------
+    KeyFileError
+        It is none.
+    """
     try:
         return parse_line(fields.text(name, caps.MAX_PUBLIC_BYTES))
     except IdentityError as error:

@@ -189,8 +189,17 @@ def lock(
         attributes=pack_attributes(source.ds),
     )
     dek = generate_dek()
-    sealed = seal_packet(packet, dek, binding)
-    attach_packet(ds, None if locker.detached else sealed, locker.issuer.public.verify_key)
+    sealed, detached = seal_packet(packet, dek, binding), None
+    if locker.detached:
+        detached = DetachedPacket(
+            locked_uid=binding.locked_uid,
+            source_uid=uid,
+            source_class_uid=str(source.ds.SOPClassUID),
+            bits=source.bits,
+            issuer=binding.issuer,
+            packet=sealed,
+        )
+    attach_packet(ds, None if detached else sealed, binding.issuer)
     grants = tuple(
         issue_grant(
             dek,
@@ -202,14 +211,6 @@ def lock(
         )
         for recipient, expires in locker.everyone
     )
-    detached = DetachedPacket(
-        locked_uid=binding.locked_uid,
-        source_uid=uid,
-        source_class_uid=str(source.ds.SOPClassUID),
-        bits=source.bits,
-        issuer=binding.issuer,
-        packet=sealed,
-    )
     record = InstanceRecord(
         source_sop_instance_uid=uid,
         locked_sop_instance_uid=str(ds.SOPInstanceUID),
@@ -219,7 +220,7 @@ def lock(
         seconds=round(time.monotonic() - started, 3),
         frames=tuple(record for _, _, record in frames),
     )
-    return LockedInstance(ds, grants, record, pixels, detached if locker.detached else None)
+    return LockedInstance(ds, grants, record, pixels, detached)
 
 
 class _Frame:

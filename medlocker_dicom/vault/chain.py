@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 START: Final = bytes(32)
 """Hash before the first entry."""
 
+RESTORE: Final = "restore the vault from a backup"
+"""What to do about a damaged vault."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -99,17 +102,13 @@ def follow(entries: Iterable[Entry]) -> Iterable[Entry]:
     previous = START
     for number, entry in enumerate(entries, 1):
         if entry.number != number:
-            raise VaultDamagedError(
-                f"entry {number} of the audit chain is missing", "restore the vault from a backup"
-            )
+            raise VaultDamagedError(f"entry {number} of the audit chain is missing", RESTORE)
         if digest_of(entry.at, entry.event, entry.detail) != entry.digest:
-            raise VaultDamagedError(
-                f"{entry} of the audit chain was altered", "restore the vault from a backup"
-            )
+            raise VaultDamagedError(f"{entry} of the audit chain was altered", RESTORE)
         if hash_of(previous, number, entry.digest) != entry.hash:
             raise VaultDamagedError(
                 f"{entry} of the audit chain is not in its place",
-                "restore the vault from a backup",
+                RESTORE,
             )
         previous = entry.hash
         yield entry

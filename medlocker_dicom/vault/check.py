@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
@@ -12,10 +12,10 @@ from medlocker_dicom.errors import SignatureError, VaultDamagedError
 from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
-from medlocker_dicom.vault.chain import Entry, check_checkpoint, follow
-from medlocker_dicom.vault.grants import verify
+from medlocker_dicom.vault.chain import RESTORE, START, Entry, check_checkpoint, follow
+from medlocker_dicom.vault.grants import last_status, verify
 from medlocker_dicom.vault.instances import packet_digest
-from medlocker_dicom.vault.replay import LIVE, REPLACED, REVOKED, Told, told
+from medlocker_dicom.vault.replay import LIVE, REPLACED, REVOKED, Told
 from medlocker_dicom.vault.rows import grant_of
 from medlocker_dicom.vault.schema import (
     checkpoints,
@@ -23,18 +23,15 @@ from medlocker_dicom.vault.schema import (
     grants,
     head,
     instances,
-    statuses,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Row
 
     from medlocker_dicom.keyfile import Grant
     from medlocker_dicom.vault.vault import Vault
-
-_RESTORE: Final = "restore the vault from a backup"
 
 
 @dataclass(frozen=True)
@@ -80,17 +77,27 @@ def audit(vault: Vault, noted: tuple[int, bytes] | None = None) -> Audited:
         An entry was altered, removed or moved; or a checkpoint or the noted head does not fit.
     """
     with vault.reading() as connection:
-        keys = set(people.lineage(connection).verify_keys)
-        marks = {row.length: row for row in connection.execute(select(checkpoints))}
-        last = connection.execute(select(head)).one()
-        length, signed, hash_ = 0, 0, bytes(32)
-        for entry in follow(_entries(connection)):
-            length, hash_ = entry.number, entry.hash
-            if length in marks:
-                _check_mark(marks.pop(length), entry, keys)
-                signed = length
-            if noted is not None and noted[0] == length and noted[1] != hash_:
-                raise VaultDamagedError(f"the chain up to {entry} is not the one that was noted")
+        return _audited(connection, noted)
+
+
+def _audited(
+    connection: Connection,
+    noted: tuple[int, bytes] | None = None,
+    each: Callable[[Entry], object] = lambda _: None,
+) -> Audited:
+    """Follow the chain; `each` sees every entry that is in its place."""
+    keys = set(people.lineage(connection).verify_keys)
+    marks = {row.length: row for row in connection.execute(select(checkpoints))}
+    last = connection.execute(select(head)).one()
+    length, signed, hash_ = 0, 0, START
+    for entry in follow(_entries(connection)):
+        length, hash_ = entry.number, entry.hash
+        if length in marks:
+            _check_mark(marks.pop(length), entry, keys)
+            signed = length
+        if noted is not None and noted[0] == length and noted[1] != hash_:
+            raise VaultDamagedError(f"the chain up to {entry} is not the one that was noted")
+        each(entry)
     if (length, hash_) != (last.length, last.hash):
         raise VaultDamagedError(f"the audit chain ends at entry {length}, not at {last.length}")
     if length and not signed:
@@ -166,11 +173,11 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
     VaultDamagedError
         The first that does not fit, named.
     """
-    audit(vault)
+    tale = Told()
     with vault.reading() as connection:
+        _audited(connection, each=tale.play)
         _check_file(connection)
         present = people.lineage(connection).issuer.verify_key
-        tale = told(_entries(connection))
         _check_people(connection, tale)
         _check_instances(connection, tale)
         total = connection.scalar(select(func.count()).select_from(grants)) or 0
@@ -186,7 +193,7 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
                 yield number, total
         if tale.grants:
             uid = next(iter(tale.grants.values()))[0]
-            raise VaultDamagedError(f"a grant for {uid} was removed from the vault", _RESTORE)
+            raise VaultDamagedError(f"a grant for {uid} was removed from the vault", RESTORE)
         keepers = [one.public.id for one in people.everyone(connection) if one.custodian]
         cared = set().union(*(live.get(one, set()) for one in keepers))
     uncared = len(set(tale.instances) - cared)
@@ -202,13 +209,13 @@ def _check_people(connection: Connection, tale: Told) -> None:
     for name in sorted(rows.keys() | tale.recipients.keys()):
         if rows.get(name) != tale.recipients.get(name):
             raise VaultDamagedError(
-                f"recipient {name} in the vault is not as the audit chain tells", _RESTORE
+                f"recipient {name} in the vault is not as the audit chain tells", RESTORE
             )
-    last = connection.scalar(select(func.max(statuses.c.number))) or 0
+    last = last_status(connection)
     if last != tale.status:
         raise VaultDamagedError(
             f"the last status list is {tale.status} in the audit chain, {last} in the vault",
-            _RESTORE,
+            RESTORE,
         )
 
 
@@ -220,10 +227,10 @@ def _check_instances(connection: Connection, tale: Told) -> None:
         stored = (row.source_uid, row.binding.hex(), packet_digest(row.packet))
         if tale.instances.get(row.locked_uid) != stored:
             raise VaultDamagedError(
-                f"instance {row.locked_uid} in the vault is not as the audit chain tells", _RESTORE
+                f"instance {row.locked_uid} in the vault is not as the audit chain tells", RESTORE
             )
     if missing := sorted(tale.instances.keys() - seen):
-        raise VaultDamagedError(f"instance {missing[0]} was removed from the vault", _RESTORE)
+        raise VaultDamagedError(f"instance {missing[0]} was removed from the vault", RESTORE)
 
 
 def _check_grant(grant: Grant, row: Row[Any], tale: Told) -> None:
@@ -239,7 +246,7 @@ def _check_grant(grant: Grant, row: Row[Any], tale: Told) -> None:
     unfit = row.live and (row.revoked is not None or instance[1] != grant.binding.hex())
     if tale.grants.pop(grant.grant_id.hex(), None) != stored or unfit:
         raise VaultDamagedError(
-            f"a grant for {grant.locked_uid} is not as the audit chain tells", _RESTORE
+            f"a grant for {grant.locked_uid} is not as the audit chain tells", RESTORE
         )
 
 
@@ -250,6 +257,4 @@ def _check_file(connection: Connection) -> None:
     for pragma, good in (("integrity_check", [("ok",)]), ("foreign_key_check", [])):
         found = [tuple(row) for row in connection.exec_driver_sql(f"PRAGMA {pragma}")]
         if found != good:
-            raise VaultDamagedError(
-                f"SQLite's {pragma} finds: {found[0]}", "restore the vault from a backup"
-            )
+            raise VaultDamagedError(f"SQLite's {pragma} finds: {found[0]}", RESTORE)

@@ -29,6 +29,7 @@ from medlocker_dicom.keyfile import (
 from medlocker_dicom.keyfile.grant import GRANT_ID_BYTES
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
+from medlocker_dicom.vault.chain import RESTORE
 from medlocker_dicom.vault.instances import note_grant
 from medlocker_dicom.vault.rows import grant_of, grant_row
 from medlocker_dicom.vault.schema import grants, instances, recipients, statuses
@@ -129,9 +130,7 @@ class Reissue:
 
     def _todo(self, connection: Connection) -> list[str]:
         """List the locked UIDs for which a grant is to be issued."""
-        to = people.find(connection, self.to)
-        if to.retired is not None:
-            raise UsageError(f"{self.to} is retired: nothing is issued to them")
+        to = people.find_active(connection, self.to, "issued to")
         selected = _uids(connection, self.selection)
         if not selected:
             raise UsageError("nothing that was locked is selected")
@@ -156,8 +155,7 @@ class Reissue:
         with self.vault.writing() as writing:
             # Somebody may have retired them, issued the same, or handed over meanwhile.
             people.check_issuer(writing.connection, self.issuer)
-            if people.find(writing.connection, self.to).retired is not None:
-                raise UsageError(f"{self.to} is retired: nothing is issued to them")
+            people.find_active(writing.connection, self.to, "issued to")
             chosen = grants.c.locked_uid.in_(uids)
             live = _live_uids(writing.connection, to.public.id, chosen)
             kept = _live_grants(writing.connection, self.custodian.public.id, chosen)
@@ -288,9 +286,7 @@ def export(vault: Vault, issuer: Identity, to: str, selection: Selection) -> Exp
     with vault.writing() as writing:
         connection = writing.connection
         lineage = people.check_issuer(connection, issuer)
-        recipient = people.find(connection, to)
-        if recipient.retired is not None:
-            raise UsageError(f"{to} is retired: nothing is exported to them")
+        recipient = people.find_active(connection, to, "exported to")
         held = _live_grants(connection, recipient.public.id, _selected(selection))
         if not held:
             raise NoGrantError(
@@ -305,7 +301,7 @@ def export(vault: Vault, issuer: Identity, to: str, selection: Selection) -> Exp
         for data in keyfiles:
             digest = hashlib.sha256(data).hexdigest()
             writing.note("exported", name=to, key_file_sha256=digest, grants=len(held))
-        last = _last_status(connection)
+        last = last_status(connection)
         status = dump_status(_status(connection, issuer, lineage, last, now)) if last else None
         with_packet = select(instances.c.locked_uid).where(instances.c.packet.is_not(None))
         detached = set(connection.scalars(with_packet))
@@ -415,9 +411,7 @@ def verify(grant: Grant, verify_key: bytes) -> None:
     try:
         grant.verify(verify_key)
     except SignatureError as error:
-        raise VaultDamagedError(
-            f"{error} of the vault", "restore the vault from a backup"
-        ) from error
+        raise VaultDamagedError(f"{error} of the vault", RESTORE) from error
 
 
 def packet(vault: Vault, locked_uid: str) -> bytes:
@@ -475,14 +469,14 @@ def _end(writing: Writing, recipient: bytes, uids: Sequence[str]) -> None:
     writing.connection.execute(update(grants).where(*chosen).values(live=False))
 
 
-def _last_status(connection: Connection) -> int:
+def last_status(connection: Connection) -> int:
     """Give the number of the last status list; 0 before the first."""
     return connection.scalar(select(func.max(statuses.c.number))) or 0
 
 
 def _next_status(writing: Writing, issuer: Identity, lineage: Lineage) -> StatusList:
     """Sign a status list under the next number."""
-    number = _last_status(writing.connection) + 1
+    number = last_status(writing.connection) + 1
     status = _status(writing.connection, issuer, lineage, number, moment_of(writing.now))
     values = {"number": number, "issued": writing.now, "revoked": len(status.revoked)}
     writing.connection.execute(insert(statuses), values)

@@ -24,7 +24,7 @@ from medlocker_dicom.keyfile.succession import read_succession, succession_recor
 from medlocker_dicom.vault.schema import grants, issuers, recipients
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row
 
     from medlocker_dicom.keyfile import Identity
     from medlocker_dicom.vault.vault import Writing
@@ -206,16 +206,16 @@ def retire(writing: Writing, name: str) -> Recipient:
     return found
 
 
-def everyone(connection: Connection) -> list[Recipient]:
-    """List the recipients by name."""
+def everyone(connection: Connection, *conditions: ColumnElement[bool]) -> list[Recipient]:
+    """List the recipients by name, or those whose rows meet the conditions."""
     count = (
         select(func.count())
         .where(grants.c.recipient == recipients.c.id, grants.c.live)
         .scalar_subquery()
         .label("live_grants")
     )
-    rows = connection.execute(select(recipients, count).order_by(recipients.c.name))
-    return [_recipient(row) for row in rows]
+    query = select(recipients, count).where(*conditions).order_by(recipients.c.name)
+    return [_recipient(row) for row in connection.execute(query)]
 
 
 def find(connection: Connection, name: str) -> Recipient:
@@ -226,7 +226,7 @@ def find(connection: Connection, name: str) -> Recipient:
     UsageError
         There is none.
     """
-    found = [one for one in everyone(connection) if one.name == name]
+    found = everyone(connection, recipients.c.name == name)
     if not found:
         raise UsageError(
             f"no recipient called {name} is in the vault", "medlocker recipient list shows them"
@@ -234,9 +234,30 @@ def find(connection: Connection, name: str) -> Recipient:
     return found[0]
 
 
+def find_active(connection: Connection, name: str, what: str) -> Recipient:
+    """Give a recipient who is not retired.
+
+    Parameters
+    ----------
+    connection, name
+        As for `find`.
+    what
+        What would be done, for the error: ``issued to``.
+
+    Raises
+    ------
+    UsageError
+        There is none, or they are retired.
+    """
+    found = find(connection, name)
+    if found.retired is not None:
+        raise UsageError(f"{name} is retired: nothing is {what} them")
+    return found
+
+
 def custodians(connection: Connection) -> list[Recipient]:
     """List the custodians who are not retired: one, or two while one takes over."""
-    return [one for one in everyone(connection) if one.custodian and one.retired is None]
+    return everyone(connection, recipients.c.custodian, recipients.c.retired.is_(None))
 
 
 def _recipient(row: Row[tuple[object, ...]]) -> Recipient:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from medlocker_dicom.errors import VaultDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from medlocker_dicom.vault.chain import Entry
 
 LIVE: Final = "live"
@@ -98,11 +96,3 @@ class Told:
             del self._live[uid, recipient]
         if before != REVOKED:
             self.grants[grant_id] = (uid, recipient, sealed, state)
-
-
-def told(entries: Iterable[Entry]) -> Told:
-    """Play a whole chain; raises as `Told.play`."""
-    found = Told()
-    for entry in entries:
-        found.play(entry)
-    return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from medlocker_dicom.errors import KeyFileError, VaultDamagedError
 from medlocker_dicom.keyfile import Grant
 from medlocker_dicom.keyfile.moments import moment_of, seconds
+from medlocker_dicom.vault.chain import RESTORE
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -48,5 +49,5 @@ def grant_of(row: Row[Any]) -> Grant:
     except (KeyFileError, TypeError, ValueError, OverflowError) as error:
         raise VaultDamagedError(
             f"a grant for {row.locked_uid} in the vault is damaged",
-            "restore the vault from a backup",
+            RESTORE,
         ) from error
