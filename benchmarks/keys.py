@@ -9,7 +9,6 @@ Ratios to the first row stand beside the seconds.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 import tempfile
@@ -32,28 +31,15 @@ from medlocker_dicom.keyfile import (
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.check import check
 from medlocker_dicom.vault.database import place_of
-from medlocker_dicom.vault.grants import Held, Reissue, export
-from medlocker_dicom.vault.instances import Instance, Selection, keep
+from medlocker_dicom.vault.export import export
+from medlocker_dicom.vault.instances import Selection, keep
+from medlocker_dicom.vault.reissue import Held, Reissue
 from medlocker_dicom.vault.vault import make_vault
 from postgres import database, served
-from vault_factories import Bound
+from vault_factories import Bound, instance
 
 EVERYTHING = Selection()
-
-
-def instance(number: int, issuer: Identity) -> Instance:
-    """Make up a locked instance."""
-    root = "1.2.826.0.1.3680043.10"
-    return Instance(
-        locked_uid=f"{root}.1.{number}",
-        source_uid=f"{root}.2.{number}",
-        study_uid=f"{root}.3.{number}",
-        source_series_uid=f"{root}.4.{number}",
-        locked_series_uid=f"{root}.5.{number}",
-        binding=hashlib.sha256(str(number).encode()).digest(),
-        issuer=issuer.public.verify_key,
-        record="{}",
-    )
+ROOT = "1.2.826.0.1.3680043.10"  # as long as UIDs are
 
 
 def measured(place: str, instances: int, recipients: int, kem: Kem) -> dict[str, float]:
@@ -75,7 +61,7 @@ def measured(place: str, instances: int, recipients: int, kem: Kem) -> dict[str,
     for first in range(0, instances, 500):
         with vault.writing() as writing:
             for number in range(first, min(first + 500, instances)):
-                item = instance(number, issuer)
+                item = instance(number, issuer=issuer, root=ROOT)
                 dek, grant_id = os.urandom(32), os.urandom(16)
                 to = custodian.public
                 grant = issue_grant(

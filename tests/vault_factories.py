@@ -1,6 +1,7 @@
 """A vault with people and instances, as quickly as it goes: compact keys, made-up instances."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from medlocker_dicom.keyfile import Grant, Identity, Kem, issue_grant
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.database import place_of
-from medlocker_dicom.vault.grants import Progress, Reissue
 from medlocker_dicom.vault.instances import Instance, Selection, keep
+from medlocker_dicom.vault.reissue import Progress, Reissue
 from medlocker_dicom.vault.vault import Vault, make_vault
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -79,17 +80,26 @@ def house(place: str) -> House:
     return House(vault, clock)
 
 
-def instance(number: int, packet: bytes | None = None) -> Instance:
+def instance(
+    number: int, packet: bytes | None = None, issuer: Identity = ISSUER, root: str = "1.2"
+) -> Instance:
     """Make up an instance; two make a study, each a series of its own."""
+    record = {
+        "locked_sop_instance_uid": f"{root}.1.{number}",
+        "source_sop_instance_uid": f"{root}.2.{number}",
+        "study_instance_uid": f"{root}.3.{number // 2}",
+        "source_series_instance_uid": f"{root}.4.{number}",
+        "locked_series_instance_uid": f"{root}.5.{number}",
+    }
     return Instance(
-        locked_uid=f"1.2.1.{number}",
-        source_uid=f"1.2.2.{number}",
-        study_uid=f"1.2.3.{number // 2}",
-        source_series_uid=f"1.2.4.{number}",
-        locked_series_uid=f"1.2.5.{number}",
+        locked_uid=record["locked_sop_instance_uid"],
+        source_uid=record["source_sop_instance_uid"],
+        study_uid=record["study_instance_uid"],
+        source_series_uid=record["source_series_instance_uid"],
+        locked_series_uid=record["locked_series_instance_uid"],
         binding=hashlib.sha256(f"binding {number}".encode()).digest(),
-        issuer=ISSUER.public.verify_key,
-        record="{}",
+        issuer=issuer.public.verify_key,
+        record=json.dumps(record),
         packet=packet,
     )
 

@@ -90,7 +90,7 @@ def reissue(  # noqa: PLR0913  one parameter an option
     """
     until = expiry_of(expires)
     with opened(vault) as store:
-        from medlocker_dicom.vault.grants import Reissue  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.reissue import Reissue  # noqa: PLC0415  SQLAlchemy
 
         run = Reissue(
             store,
@@ -121,10 +121,11 @@ def export(  # noqa: PLR0913  one parameter an option
 ) -> None:
     """Write a recipient's key file, with detached packets and the status list, if there are any."""
     with opened(vault) as store:
-        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.export import export as make  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.export import packet  # noqa: PLC0415  the same
 
         selection = selection_of(study, series, instance)
-        found = grants.export(store, read_issuer(issuer, passphrase_file), to, selection)
+        found = make(store, read_issuer(issuer, passphrase_file), to, selection)
         several = len(found.keyfiles) > 1
         for number, data in enumerate(found.keyfiles, 1):
             path = folder / (f"{to}-{number}.mlkey" if several else f"{to}.mlkey")
@@ -132,7 +133,7 @@ def export(  # noqa: PLR0913  one parameter an option
             write_file(path, data)
             sys.stdout.write(plain(str(path)) + "\n")
         for uid in found.packets:
-            write_file(folder / "packets" / f"{uid}{SUFFIX}", grants.packet(store, uid))
+            write_file(folder / "packets" / f"{uid}{SUFFIX}", packet(store, uid))
         if found.status is not None:
             write_file(folder / "revoked.mlstatus", found.status)
             sys.stdout.write(plain(str(folder / "revoked.mlstatus")) + "\n")
@@ -161,10 +162,10 @@ def revoke(  # noqa: PLR0913  one parameter an option
     """
     _check_suffix(status)
     with opened(vault) as store:
-        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.revocation import revoke as end  # noqa: PLC0415  SQLAlchemy
 
         selection = selection_of(study, series, instance)
-        count, listed = grants.revoke(store, read_issuer(issuer, passphrase_file), to, selection)
+        count, listed = end(store, read_issuer(issuer, passphrase_file), to, selection)
     sys.stdout.write(plain(f"{count} grants of {to} revoked") + "\n")
     _write_status(status, listed)
 
@@ -180,7 +181,7 @@ def write_status(
     """Write the list of all revoked grants, to lie with the data or to be published."""
     _check_suffix(file)
     with opened(vault) as store:
-        from medlocker_dicom.vault.grants import status_list  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.revocation import status_list  # noqa: PLC0415  SQLAlchemy
 
         _write_status(file, status_list(store, read_issuer(issuer, passphrase_file)))
 

@@ -166,7 +166,8 @@ def _say(destination: Path, failed: int, *, as_json: bool) -> None:
         sys.stdout.write(text)
         return
     sys.stdout.write(
-        f"{len(summary['instances'])} locked, {failed} failed: {destination / 'report.html'}\n"
+        f"{len(summary['instances'])} locked, {failed} failed: "
+        f"{plain(str(destination / 'report.html'))}\n"
         "send the locked files, and each key file to the recipient it is named after; keep "
         "report.html, lock.json and the journal\n"
     )

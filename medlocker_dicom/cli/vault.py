@@ -23,6 +23,7 @@ from medlocker_dicom.errors import (
 )
 from medlocker_dicom.folder.keys import read_named
 from medlocker_dicom.keyfile import caps, load_receipt
+from medlocker_dicom.keyfile.moments import text_of
 
 if TYPE_CHECKING:
     from medlocker_dicom.vault.database import Place
@@ -123,6 +124,20 @@ def check(*, vault: VaultOption = None) -> None:
 
 
 @app.command()
+def show(
+    uid: Annotated[str, typer.Argument(metavar="UID", help="SOP Instance UID, source or locked.")],
+    *,
+    vault: VaultOption = None,
+) -> None:
+    """Show how an instance was locked: a line of JSON for each time."""
+    with opened(vault) as store:
+        from medlocker_dicom.vault.instances import recorded  # noqa: PLC0415  SQLAlchemy
+
+        for record in recorded(store, uid):
+            sys.stdout.write(plain(record) + "\n")
+
+
+@app.command()
 def audit(
     *,
     vault: VaultOption = None,
@@ -179,15 +194,28 @@ def rotate_issuer(
 ) -> None:
     """Hand over to another issuer, who signs all live grants; export them again afterwards."""
     with opened(vault) as store:
-        from medlocker_dicom.vault import grants  # noqa: PLC0415  SQLAlchemy
+        from medlocker_dicom.vault.rotation import rotate  # noqa: PLC0415  SQLAlchemy
 
         old = read_issuer(issuer, passphrase_file)
         next_ = read_private(new, new_passphrase_file)
-        count = grants.rotate(store, old, next_)
+        count = rotate(store, old, next_)
         sys.stdout.write(
             f"{next_.public.fingerprint} succeeds {old.public.fingerprint}; {count} grants "
             f"signed\nfrom now on say --issuer {new}\n"
         )
+
+
+@app.command("reset-clock")
+def reset_clock(
+    *,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Go on from the present time, after a wrong clock put the last entry into the future."""
+    with opened(vault) as store:
+        before, now = store.reset_clock(read_issuer(issuer, passphrase_file))
+    sys.stdout.write(f"the vault's clock is set back from {text_of(before)} to {text_of(now)}\n")
 
 
 @app.command()
@@ -203,10 +231,12 @@ def receive(
         for path in files:
             receipt = read_named(path, load_receipt, caps.MAX_RECEIPT_BYTES)
             try:
-                count = enter(store, receipt)
+                entered, strange = enter(store, receipt)
             except KeyRefusedError as error:
                 raise type(error)(f"{path}: {error}", error.hint) from error
-            sys.stdout.write(plain(f"{path}: {count} new entries") + "\n")
+            others = f", {strange} left out: of objects that the vault does not know"
+            line = f"{path}: {entered} new entries{others if strange else ''}"
+            sys.stdout.write(plain(line) + "\n")
 
 
 def _noted(text: str) -> tuple[int, bytes] | None:

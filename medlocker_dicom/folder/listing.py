@@ -92,19 +92,26 @@ def folder_of(source: Path) -> Path:
     return source.parent if source.is_file() else source
 
 
-def check_names(source: Path) -> None:
+def check_names(source: Path, *folders: str) -> None:
     """Refuse a source in which something has a name that a lock run itself writes.
+
+    Parameters
+    ----------
+    source
+        A folder, or one file.
+    folders
+        Names of the folders that the run writes into.
 
     Raises
     ------
     UsageError
-        ``lock.json`` or ``report.html`` at the top, or a file ``keys``.
+        ``lock.json`` or ``report.html`` at the top, or a file called as one of the folders.
     """
     folder = folder_of(source)
-    top = [source] if source.is_file() else [folder / name for name in (*OWN_FILES, KEYS)]
+    top = [source] if source.is_file() else [folder / name for name in (*OWN_FILES, *folders)]
     for path in top:
         if (path.name in OWN_FILES and os.path.lexists(path)) or (
-            path.name == KEYS and path.is_file()
+            path.name in folders and path.is_file()
         ):
             raise UsageError(
                 f"{path}: has the name of something that locking writes",

@@ -44,6 +44,7 @@ from medlocker_dicom.keyfile import (
     sign_keyfile,
 )
 from medlocker_dicom.keyfile.detached import SUFFIX
+from medlocker_dicom.keyfile.moments import moment_of, seconds
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
 from medlocker_dicom.vault.instances import Instance, check_new, keep
 from medlocker_dicom.vault.people import check_issuer
@@ -148,7 +149,7 @@ class LockRun:
         UsageError
             There is nothing to lock, or something in the source has the name of a result.
         """
-        check_names(self.source)
+        check_names(self.source, KEYS, *([PACKETS] if self.locker.detached else []))
         check_apart(self.source, self.destination)
         files = list_files(self.source)
         failed: list[dict[str, str]] = []
@@ -260,13 +261,15 @@ class LockRun:
                 check_new(connection, uid)
         keys = _label_keys(path, uid)
         label = next((self.labels[key] for key in keys if key in self.labels), None)
+        now = self.clock()
         with naming(whole):
-            locked = lock(fundus, self.locker, now=self.clock(), label=label)
+            locked = lock(fundus, self.locker, now=now, label=label)
         packet = None if locked.detached is None else dump_detached(locked.detached)
         made = _Made(to_bytes(locked.ds), packet)
         return made, {
             "path": str(path),
             "record": locked.record.as_json(),
+            "locked": seconds(now),
             "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
             "result_sha256": hashlib.sha256(made.data).hexdigest(),
             "packet_sha256": made.packet and hashlib.sha256(made.packet).hexdigest(),
@@ -280,13 +283,13 @@ class LockRun:
         if self.vault is not None:
             with self.vault.reading() as connection:
                 lineage = check_issuer(connection, locker.issuer)
+        # As of the last lock, not of this moment: a run that is repeated changes nothing.
+        issued = moment_of(max((e["locked"] for e in entries), default=seconds(self.clock())))
         everyone = zip(self.names, locker.everyone, strict=True)
         for column, (name, (recipient, _)) in enumerate(everyone):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
-            keyfile = dump_keyfile(
-                sign_keyfile(locker.issuer, recipient, grants, self.clock(), lineage)
-            )
-            write_file(self.destination / KEYS / f"{name}.mlkey", keyfile)
+            keyfile = sign_keyfile(locker.issuer, recipient, grants, issued, lineage)
+            write_file(self.destination / KEYS / f"{name}.mlkey", dump_keyfile(keyfile))
         used = {
             key for entry in entries for key in _label_keys(PurePath(entry["path"]), _uid(entry))
         }

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def verify(
     locked: Locked, grant: Grant, identity: Identity, now: datetime, signer: bytes | None = None
 ) -> None:
-    """Check that an object is the one its key was issued for, untouched.
+    """Check that an object is the one its key was issued for, untouched, and can be unlocked.
 
     Parameters
     ----------
@@ -70,14 +70,15 @@ def verify(
     AttributesChangedError
         Attributes of patient, study or image differ from the sealed ones.
     PacketError
-        The packet is damaged, or tells of another source.
+        The packet is damaged, tells of another source, or does not lead to the original.
     """
-    _, sealed = _open(locked, grant, identity, now, signer)
+    packet, sealed = _open(locked, grant, identity, now, signer)
     if changed := changed_since(sealed, locked.ds, locked.photometric):
         raise AttributesChangedError(
             f"{locked.ds.SOPInstanceUID}: changed after locking: {', '.join(changed)}",
             "an archive may have corrected them; unlocking gives the original ones",
         )
+    _restored(locked, packet, sealed)
 
 
 def unlock(
@@ -95,6 +96,11 @@ def unlock(
         As for `verify`, but never `AttributesChangedError`.
     """
     packet, sealed = _open(locked, grant, identity, now, signer)
+    return _restored(locked, packet, sealed)
+
+
+def _restored(locked: Locked, packet: Packet, sealed: Dataset) -> FileDataset:
+    """Restore the source from an open packet."""
     pixels = locked.pixels.copy()
     if len(packet.frames) != len(pixels):
         raise PacketError(f"the packet marks {len(packet.frames)} frames of {len(pixels)}")

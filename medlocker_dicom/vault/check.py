@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.chain import RESTORE, START, Entry, check_checkpoint, follow
-from medlocker_dicom.vault.grants import last_status, verify
-from medlocker_dicom.vault.instances import packet_digest
+from medlocker_dicom.vault.grants import verify
+from medlocker_dicom.vault.instances import digest_of
 from medlocker_dicom.vault.replay import LIVE, REPLACED, REVOKED, Told
+from medlocker_dicom.vault.revocation import last_status
 from medlocker_dicom.vault.rows import grant_of
 from medlocker_dicom.vault.schema import (
     checkpoints,
@@ -26,7 +28,7 @@ from medlocker_dicom.vault.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from sqlalchemy import Connection, Row
 
@@ -76,8 +78,17 @@ def audit(vault: Vault, noted: tuple[int, bytes] | None = None) -> Audited:
     VaultDamagedError
         An entry was altered, removed or moved; or a checkpoint or the noted head does not fit.
     """
-    with vault.reading() as connection:
+    with _understood(), vault.reading() as connection:
         return _audited(connection, noted)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Take values that nobody could have put there by `medlocker` for what they are: damage."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
+        raise VaultDamagedError("the vault holds values that make no sense", RESTORE) from error
 
 
 def _audited(
@@ -90,6 +101,8 @@ def _audited(
     marks = {row.length: row for row in connection.execute(select(checkpoints))}
     last = connection.execute(select(head)).one()
     length, signed, hash_ = 0, 0, START
+    if noted == (0, hash_):
+        noted = None
     for entry in follow(_entries(connection)):
         length, hash_ = entry.number, entry.hash
         if length in marks:
@@ -106,7 +119,7 @@ def _audited(
         raise VaultDamagedError(
             f"the issuer signed entry {max(marks)} of the audit chain, which is missing"
         )
-    if noted is not None and noted[0] > length:
+    if noted is not None and not 0 < noted[0] <= length:
         raise VaultDamagedError(
             f"the audit chain ends at entry {length}, and {noted[0]} entries were noted"
         )
@@ -130,7 +143,7 @@ def _entries(connection: Connection) -> Iterator[Entry]:
 
 def history(vault: Vault, locked_uid: str = "") -> Iterator[str]:
     """Tell the chain's entries in words, or those that name one instance."""
-    with vault.reading() as connection:
+    with _understood(), vault.reading() as connection:
         for entry in _entries(connection):
             detail = json.loads(entry.detail)
             if locked_uid and locked_uid not in (
@@ -174,12 +187,12 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
         The first that does not fit, named.
     """
     tale = Told()
-    with vault.reading() as connection:
+    with _understood(), vault.reading() as connection:
         _audited(connection, each=tale.play)
         _check_file(connection)
-        present = people.lineage(connection).issuer.verify_key
+        keys = people.lineage(connection).verify_keys
         _check_people(connection, tale)
-        _check_instances(connection, tale)
+        _check_instances(connection, tale, keys)
         total = connection.scalar(select(func.count()).select_from(grants)) or 0
         live: dict[bytes, set[str]] = {}
         rows = connection.execution_options(yield_per=1000).execute(select(grants))
@@ -187,7 +200,7 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
             grant = grant_of(row)
             _check_grant(grant, row, tale)
             if row.live:
-                verify(grant, present)
+                verify(grant, keys[-1])
                 live.setdefault(grant.recipient, set()).add(grant.locked_uid)
             if number % 1000 == 0:
                 yield number, total
@@ -219,18 +232,36 @@ def _check_people(connection: Connection, tale: Told) -> None:
         )
 
 
-def _check_instances(connection: Connection, tale: Told) -> None:
-    """Compare instances, and their packets, with what the chain tells."""
+def _check_instances(connection: Connection, tale: Told, keys: Collection[bytes]) -> None:
+    """Compare instances, their records and packets, with what the chain tells."""
     seen = set()
     for row in connection.execution_options(yield_per=100).execute(select(instances)):
         seen.add(row.locked_uid)
-        stored = (row.source_uid, row.binding.hex(), packet_digest(row.packet))
-        if tale.instances.get(row.locked_uid) != stored:
+        stored = (
+            row.source_uid,
+            row.binding.hex(),
+            digest_of(row.record.encode()),
+            digest_of(row.packet),
+        )
+        if tale.instances.get(row.locked_uid) != stored or not _fits(row, keys):
             raise VaultDamagedError(
                 f"instance {row.locked_uid} in the vault is not as the audit chain tells", RESTORE
             )
     if missing := sorted(tale.instances.keys() - seen):
         raise VaultDamagedError(f"instance {missing[0]} was removed from the vault", RESTORE)
+
+
+def _fits(row: Row[Any], keys: Collection[bytes]) -> bool:
+    """Tell whether an instance's columns are those of its record, and an issuer of ours signed."""
+    record = json.loads(row.record)
+    uids = {
+        "locked_sop_instance_uid": row.locked_uid,
+        "source_sop_instance_uid": row.source_uid,
+        "study_instance_uid": row.study_uid,
+        "source_series_instance_uid": row.source_series_uid,
+        "locked_series_instance_uid": row.locked_series_uid,
+    }
+    return row.issuer in keys and all(record.get(name) == uid for name, uid in uids.items())
 
 
 def _check_grant(grant: Grant, row: Row[Any], tale: Told) -> None:
@@ -242,7 +273,7 @@ def _check_grant(grant: Grant, row: Row[Any], tale: Told) -> None:
         grant.sealed_digest.hex(),
         state,
     )
-    instance = tale.instances.get(grant.locked_uid, ("", "", None))
+    instance = tale.instances.get(grant.locked_uid, ("", "", "", None))
     unfit = row.live and (row.revoked is not None or instance[1] != grant.binding.hex())
     if tale.grants.pop(grant.grant_id.hex(), None) != stored or unfit:
         raise VaultDamagedError(

@@ -28,6 +28,8 @@ from medlocker_dicom.errors import (
     VaultVersionError,
 )
 from medlocker_dicom.files import PRIVATE
+from medlocker_dicom.vault.chain import RESTORE
+from medlocker_dicom.vault.schema import head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 PATIENCE: Final = 30
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _POSTGRESQL = "postgresql+psycopg"
+_REVISIONS: Final = "alembic_version"
+_IS_VAULT: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _LOCK: Final = 0x4D4C  # of PostgreSQL, so that two who make a vault do it one after the other
 
 
@@ -118,6 +122,7 @@ def create(place: Place) -> Engine:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    engine.dispose()  # the next connection finds a vault, and prepares for it
     return engine
 
 
@@ -149,10 +154,29 @@ def connect(place: Place) -> Engine:
 
 
 def _check_known(connection: Connection, place: Place) -> str | None:
-    """Tell the revision of the tables; None where there are none."""
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is None:
+    """Tell the revision of the tables; None where there are none.
+
+    Raises
+    ------
+    VaultError
+        The tables are another program's.
+    VaultDamagedError
+        They are a vault's, and say no revision.
+    VaultVersionError
+        They are of a newer program.
+    """
+    tables = sqlalchemy.inspect(connection).get_table_names()
+    revisions = _REVISIONS in tables
+    if head.name not in tables:
+        # A schema of PostgreSQL may be shared, a file may not; the revisions of two programs never.
+        if tables and (place.file or revisions):
+            raise VaultError(
+                f"{place}: is another program's database", "choose another file or database"
+            )
         return None
+    revision = MigrationContext.configure(connection).get_current_revision() if revisions else None
+    if revision is None:
+        raise VaultDamagedError(f"{place}: says no revision of its tables", RESTORE)
     try:
         _scripts().get_revision(revision)
     except CommandError as error:
@@ -189,11 +213,16 @@ def _engine(place: Place) -> Engine:
 
 
 def _prepare(connection: Any, _: Any) -> None:
-    """Set up a new SQLite connection: durable, checked, and transactions are begun by us."""
+    """Set up a new SQLite connection: durable, checked, and transactions are begun by us.
+
+    The journal's mode is a property of the file: another program's is left as it is.
+    """
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
+    if cursor.execute(_IS_VAULT, (head.name,)).fetchone():
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 
@@ -211,6 +240,8 @@ def named(place: Place) -> Iterator[None]:
     ------
     DiskFullError, VaultBusyError, VaultDamagedError, VaultError
         By what the database said.
+    UsageError
+        A text has no encoding: bytes of a file name, for one.
     """
     try:
         yield
@@ -218,6 +249,9 @@ def named(place: Place) -> Iterator[None]:
         raise _translated(place, str(error.orig)) from None
     except SQLAlchemyError as error:
         raise VaultError(f"{place}: {type(error).__name__}") from None
+    except UnicodeError as error:  # of a name on the command line, or of a host
+        name = error.object if isinstance(error, UnicodeEncodeError) else place
+        raise UsageError(f"{name}: is no text that a database takes") from None
 
 
 def _translated(place: Place, said: str) -> DiskFullError | VaultError:
@@ -232,5 +266,5 @@ def _translated(place: Place, said: str) -> DiskFullError | VaultError:
             f"{place}: another process has held it for {PATIENCE} seconds", "try again later"
         )
     if "malformed" in low or "not a database" in low:
-        return VaultDamagedError(f"{place}: is damaged, or is no vault", "restore it from a backup")
+        return VaultDamagedError(f"{place}: is damaged, or is no vault", RESTORE)
     return VaultError(f"{place}: {words}")

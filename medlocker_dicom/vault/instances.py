@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, or_, select, update
 
-from medlocker_dicom.errors import DuplicateInstanceError, SignatureError, VaultError
+from medlocker_dicom.errors import DuplicateInstanceError, SignatureError, UsageError, VaultError
 from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
@@ -16,12 +16,12 @@ from medlocker_dicom.vault.rows import grant_row
 from medlocker_dicom.vault.schema import grants, instances
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
     from medlocker_dicom.keyfile import Grant, Lineage
-    from medlocker_dicom.vault.vault import Writing
+    from medlocker_dicom.vault.vault import Vault, Writing
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def keep(
         locked_uid=instance.locked_uid,
         source_uid=instance.source_uid,
         binding=instance.binding.hex(),
-        packet_sha256=packet_digest(instance.packet),
+        record_sha256=digest_of(instance.record.encode()),
+        packet_sha256=digest_of(instance.packet),
         replaces=" ".join(replaced) or None,
     )
     for grant in issued:
@@ -180,13 +181,37 @@ def check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:
     except SignatureError as error:
         raise VaultError(
             f"{error}: the vault's issuer is {lineage.issuer.fingerprint} now",
-            "lock into a new folder, with --issuer",
+            "lock the rest into a new folder, with --issuer; for what is in the vault already, "
+            "medlocker grant export writes the keys",
         ) from error
 
 
-def packet_digest(packet: bytes | None) -> str | None:
-    """SHA-256 of a detached packet, hexadecimal; None where there is none."""
-    return None if packet is None else hashlib.sha256(packet).hexdigest()
+def digest_of(content: bytes | None) -> str | None:
+    """SHA-256 of a record or a detached packet, hexadecimal; None where there is none."""
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def recorded(vault: Vault, uid: str) -> Iterator[str]:
+    """Tell how an instance was locked: the records, JSON, of every lock of it.
+
+    Parameters
+    ----------
+    vault
+        Which.
+    uid
+        SOP Instance UID of the source or of the locked object.
+
+    Raises
+    ------
+    UsageError
+        The vault does not know it.
+    """
+    query = select(instances.c.record).where(Selection(instances=[uid]).condition)
+    with vault.reading() as connection:
+        found = list(connection.scalars(query.order_by(instances.c.locked)))
+    if not found:
+        raise UsageError(f"{uid} is not in the vault")
+    yield from found
 
 
 def note_grant(writing: Writing, event: str, grant: Grant) -> None:

@@ -11,20 +11,22 @@ from medlocker_dicom.errors import KeyFileError
 from medlocker_dicom.keyfile import dump_receipt, fingerprint_of
 from medlocker_dicom.keyfile.moments import text_of
 from medlocker_dicom.keyfile.receipt import UNLOCKED
-from medlocker_dicom.vault.schema import grants, receipts, recipients
+from medlocker_dicom.vault.schema import grants, instances, receipts, recipients
 
 if TYPE_CHECKING:
     from medlocker_dicom.keyfile import Receipt
     from medlocker_dicom.vault.vault import Vault
 
 
-def receive(vault: Vault, receipt: Receipt) -> int:
+def receive(vault: Vault, receipt: Receipt) -> tuple[int, int]:
     """Enter a verified receipt; one that was entered before is not entered again.
+
+    What it tells of objects that the vault does not know, another owner's perhaps, is left out.
 
     Returns
     -------
-    int
-        How many entries are new.
+    tuple
+        How many entries are new, and how many were left out.
 
     Raises
     ------
@@ -42,10 +44,12 @@ def receive(vault: Vault, receipt: Receipt) -> int:
                 f"the receipt is of {receipt.recipient.fingerprint}, who is not in the vault"
             )
         if connection.scalar(select(receipts.c.digest).where(receipts.c.digest == digest)):
-            return 0
+            return 0, 0
         query = select(grants.c.grant_id, grants.c.locked_uid).where(grants.c.recipient == own)
         issued = {row.grant_id: row.locked_uid for row in connection.execute(query)}
-        for entry in receipt.entries:
+        known = set(connection.scalars(select(instances.c.locked_uid)))
+        told = [entry for entry in receipt.entries if entry.locked_uid in known]
+        for entry in told:
             if entry.grant_id is not None and issued.get(entry.grant_id) != entry.locked_uid:
                 raise KeyFileError(
                     f"the receipt names a grant for {entry.locked_uid} that was never issued",
@@ -61,4 +65,4 @@ def receive(vault: Vault, receipt: Receipt) -> int:
             )
         values = {"digest": digest, "recipient": own, "received": writing.now}
         connection.execute(insert(receipts), values)
-    return len(receipt.entries)
+    return len(told), len(receipt.entries) - len(told)

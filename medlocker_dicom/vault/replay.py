@@ -25,7 +25,8 @@ class Told:
     recipients
         By name: fingerprint, whether a custodian, whether retired.
     instances
-        By locked UID: source UID, digest of the binding, SHA-256 of the detached packet or None.
+        By locked UID: source UID, digest of the binding, SHA-256 of the record, and of the
+        detached packet or None.
     grants
         By grant id: locked UID, recipient's fingerprint, digest of what is sealed, state.
     status
@@ -33,7 +34,7 @@ class Told:
     """
 
     recipients: dict[str, tuple[str, bool, bool]] = field(default_factory=dict)
-    instances: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
+    instances: dict[str, tuple[str, str, str, str | None]] = field(default_factory=dict)
     grants: dict[str, tuple[str, str, str, str]] = field(default_factory=dict)
     status: int = 0
     _live: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Told:
         self.instances[detail["locked_uid"]] = (
             detail["source_uid"],
             detail["binding"],
+            detail["record_sha256"],
             detail["packet_sha256"],
         )
 

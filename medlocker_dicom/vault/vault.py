@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
-from medlocker_dicom.errors import ClockError
+from medlocker_dicom.errors import ClockError, UsageError
 from medlocker_dicom.keyfile.moments import moment_of, text_of
-from medlocker_dicom.vault import chain, database
+from medlocker_dicom.vault import chain, database, people
 from medlocker_dicom.vault.database import Place, named
 from medlocker_dicom.vault.schema import checkpoints, entries, head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Row
 
     from medlocker_dicom.keyfile import Identity
 
@@ -77,22 +77,54 @@ class Vault:
         DiskFullError, VaultError
             The database fails.
         """
-        with (
-            named(self.place),
-            self.engine.connect().execution_options(writing=True) as connection,
-            connection.begin(),
-        ):
-            row = connection.execute(select(head).with_for_update()).one()
+        with self._locked() as (connection, row):
             now = int(self.clock().timestamp())
             if now < row.at - _SLACK:
                 raise ClockError(
                     f"the clock says {text_of(moment_of(now))}, before the vault's last entry "
                     f"of {text_of(moment_of(row.at))}",
-                    "set the clock",
+                    "set the clock; if it was wrong then: medlocker vault reset-clock",
                 )
             writing = Writing(connection, max(now, row.at), row.length, row.hash)
             yield writing
             writing.flush()
+
+    def reset_clock(self, issuer: Identity) -> tuple[datetime, datetime]:
+        """Go on from the present time after entries that a wrong clock put into the future.
+
+        What they issued keeps its dates; the chain tells that they were wrong.
+
+        Returns
+        -------
+        tuple
+            The last entry's time, and the present one.
+
+        Raises
+        ------
+        UsageError
+            The last entry is not in the future.
+        VaultError
+            The issuer is not the vault's, or the database fails.
+        """
+        with self._locked() as (connection, row):
+            people.check_issuer(connection, issuer)
+            now = int(self.clock().timestamp())
+            if now >= row.at:
+                raise UsageError("the vault's last entry is not in the future")
+            writing = Writing(connection, now, row.length, row.hash)
+            writing.note("clock-reset", before=text_of(moment_of(row.at)))
+            writing.checkpoint(issuer)
+        return moment_of(row.at), moment_of(now)
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[Connection, Row[Any]]]:
+        """Begin a transaction that writes: the connection, and the head of the chain."""
+        with (
+            named(self.place),
+            self.engine.connect().execution_options(writing=True) as connection,
+            connection.begin(),
+        ):
+            yield connection, connection.execute(select(head).with_for_update()).one()
 
     def close(self) -> None:
         """Let go of the database."""

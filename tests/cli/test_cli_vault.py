@@ -1,13 +1,22 @@
 """Transcripts of recipient, grant and vault, and of lock with a vault."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from desk import QUICK, Desk, edit_json, granted, results, same_pixels, tree
-from medlocker_dicom.keyfile import dump_identity, dump_public, load_identity
+from medlocker_dicom.keyfile import (
+    dump_detached,
+    dump_identity,
+    dump_public,
+    load_detached,
+    load_identity,
+)
 
 PASSPHRASE = "a passphrase that must never be seen"
 
@@ -449,3 +458,105 @@ def test_an_export_of_a_part_does_not_replace_the_whole(owner: Desk) -> None:
     owner.good("grant", "export", owner / "part", "--to", "alice")
     (owner / "part" / "alice.mlkey").write_bytes(b"notes")
     refused(owner, 7, "alice.mlkey", "grant", "export", owner / "part", "--to", "alice")
+
+
+def test_how_an_instance_was_locked(owner: Desk) -> None:
+    """`vault show` prints the record of each lock, by the source's UID or the locked one's."""
+    lock(owner, 1)
+    owner.good("lock", owner / "src", owner / "again", "--to", "alice", "--again", *QUICK)
+    uid = "1.2.826.0.1.3680043.10.9.1"
+    records = [json.loads(line) for line in owner.good("vault", "show", uid).out.splitlines()]
+    assert [one["source_sop_instance_uid"] for one in records] == [uid]
+    one = owner.good("vault", "show", records[0]["locked_sop_instance_uid"]).out
+    assert json.loads(one) == records[0]
+    refused(owner, 2, "is not in the vault", "vault", "show", "1.2.3")
+
+
+def test_a_run_that_another_issuer_goes_on_with(owner: Desk) -> None:
+    """After a rotation the rest is locked elsewhere; keys for what was locked are exported."""
+    first = lock(owner, 1)
+    owner.good("vault", "rotate-issuer", "--new", owner.person("second"))
+    source = owner.eyes("src", 2)
+    signer = ("--issuer", owner.person("second"))
+    command = ("lock", source, owner / "rest", "--to", "alice", *signer, *QUICK)
+    outcome = owner.run(*command)
+    assert (outcome.code, len(outcome.errors)) == (3, 1)
+    assert results(owner / "rest") == {"eye1.dcm"}
+    owner.good("grant", "export", owner / "keys", "--to", "alice", *signer)
+    key = owner / "keys" / "alice.mlkey"
+    for folder in (first, owner / "rest"):
+        back = owner / f"back of {folder.name}"
+        assert owner.unlock(folder, back, "alice", "--key", key).code == 0
+
+
+def test_a_packet_that_leads_elsewhere_is_not_verified(owner: Desk) -> None:
+    """Only what can be unlocked is good: the number of bits in a packet's header is no secret."""
+    out = lock(owner, 1, "locked", "--detached")
+    ds = dcmread(out / "eye0.dcm")
+    ds.remove_private_tags()
+    ds.save_as(out / "eye0.dcm")
+    assert owner.verify(out, "alice").code == 0
+    (path,) = (out / "packets").iterdir()
+    path.write_bytes(dump_detached(replace(load_detached(path.read_bytes()), bits=7)))
+    for outcome in (owner.verify(out, "alice"), owner.unlock(out, owner / "back", "alice")):
+        assert (outcome.code, len(outcome.errors)) == (3, 1), outcome.err
+
+
+def test_a_file_called_as_the_packets_folder(owner: Desk) -> None:
+    """It stops the run before it begins, and only one that writes packets."""
+    source = owner.eyes("src", 2)
+    (source / "eye1.dcm").rename(source / "packets")
+    command = ("lock", source, owner / "out", "--to", "alice", *QUICK)
+    refused(owner, 2, "packets: has the name", *command, "--detached")
+    assert not (owner / "out").exists()
+    owner.good(*command)
+
+
+def test_a_clock_is_reset_by_the_issuer_alone(owner: Desk) -> None:
+    """There is nothing to reset while the last entry is not in the future."""
+    refused(owner, 2, "not in the future", "vault", "reset-clock")
+    refused(
+        owner, 10, "is not the vault's issuer",
+        "vault", "reset-clock", "--issuer", owner.person("mallory"),
+    )  # fmt: skip
+
+
+NO_UTF_8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("vault", "init", "--vault", NO_UTF_8 + ".db", "--no-custodian"),
+        ("vault", "check", "--vault", NO_UTF_8 + ".db"),
+        ("vault", "check", "--vault", "postgresql://" + NO_UTF_8),
+        ("vault", "backup", NO_UTF_8 + ".db"),
+        ("vault", "show", NO_UTF_8),
+        ("vault", "audit", "--of", NO_UTF_8),
+        ("vault", "receive", NO_UTF_8),
+        ("recipient", "show", NO_UTF_8),
+        ("recipient", "retire", NO_UTF_8),
+        ("recipient", "add", NO_UTF_8 + ".pub"),
+        ("recipient", "add", "alice.key.pub", "--name", NO_UTF_8),
+        ("grant", "list", "--to", NO_UTF_8),
+        ("grant", "list", "--study", NO_UTF_8),
+        ("grant", "export", NO_UTF_8, "--to", "alice"),
+        ("grant", "export", "keys", "--to", NO_UTF_8),
+        ("grant", "reissue", "--to", "alice", "--custodian", "custodian.key", "--series", NO_UTF_8),
+        ("grant", "revoke", "--to", "alice", "--instance", NO_UTF_8),
+        ("grant", "status", NO_UTF_8 + ".mlstatus"),
+        ("lock", "src", "out", "--to", NO_UTF_8, *QUICK),
+        ("lock", "src", NO_UTF_8, "--to", "alice", "--again", *QUICK),
+        ("unlock", "locked", NO_UTF_8, "--identity", "alice.key", "--receipt", NO_UTF_8),
+        ("inspect", NO_UTF_8),
+    ],
+)
+def test_names_without_an_encoding(
+    owner: Desk, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Bytes that are no text, anywhere on the command line: it works, or one error is said."""
+    monkeypatch.chdir(owner.root)
+    lock(owner, 1)
+    outcome = owner.run(*command)
+    assert len(outcome.errors) == bool(outcome.code), outcome.err
+    assert "all in order" in owner.good("vault", "check").out

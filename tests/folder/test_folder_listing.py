@@ -72,17 +72,18 @@ def test_a_closed_folder_is_listed_and_refused() -> None:
             list_files(source / "closed")
 
 
-@pytest.mark.parametrize("name", ["lock.json", "report.html", "keys"])
+@pytest.mark.parametrize("name", ["lock.json", "report.html", "keys", "packets"])
 def test_names_of_results_are_refused(tmp_path: Path, name: str) -> None:
     """What a lock run writes at the top cannot be in its source, whether file or folder."""
     _touch(tmp_path, f"file/{name}", f"folder/{name}/a", f"below/a/{name}")
     with pytest.raises(UsageError, match=f"{name}: has the name of something"):
-        check_names(tmp_path / "file")
+        check_names(tmp_path / "file", "keys", "packets")
     with pytest.raises(UsageError, match=f"{name}: has the name of something"):
-        check_names(tmp_path / "file" / name)
-    check_names(tmp_path / "below")
-    if name == "keys":
-        check_names(tmp_path / "folder")  # the key files go into it too
+        check_names(tmp_path / "file" / name, "keys", "packets")
+    check_names(tmp_path / "below", "keys", "packets")
+    if name in ("keys", "packets"):
+        check_names(tmp_path / "folder", name)  # results go into it too
+        check_names(tmp_path / "file")  # the run writes no such folder
     else:
         with pytest.raises(UsageError, match=f"{name}: has the name of something"):
             check_names(tmp_path / "folder")

@@ -16,7 +16,7 @@ from medlocker_dicom.keyfile import (
 from medlocker_dicom.keyfile.kem import Kem
 
 SPECIFICATION = (Path(__file__).parents[2] / "keys" / "keyfile.md").read_text()
-SOURCES = Path(caps.__file__).parent
+SOURCES = Path(caps.__file__).parents[1]
 UNITS = {"": 1, "KiB": caps.KIB, "MiB": caps.MIB}
 
 
@@ -49,7 +49,7 @@ def test_every_member_is_described() -> None:
 def test_every_domain_is_listed() -> None:
     """The domains in the code and those in the text are the same."""
     domain = re.compile(r"medlocker/[a-z-]+/v\d+")
-    used = {found for path in SOURCES.glob("*.py") for found in domain.findall(path.read_text())}
+    used = {found for path in SOURCES.rglob("*.py") for found in domain.findall(path.read_text())}
     assert used == set(domain.findall(SPECIFICATION))
 
 

@@ -1,17 +1,19 @@
 """What was altered, removed or moved in the database is found, and named."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
-from medlocker_dicom.errors import ClockError, VaultDamagedError
+from medlocker_dicom.errors import ClockError, UsageError, VaultDamagedError, VaultError
 from medlocker_dicom.keyfile.canonical import dumps
 from medlocker_dicom.keyfile.succession import hand_over, succession_record
 from medlocker_dicom.vault import chain
-from medlocker_dicom.vault.check import audit, check
-from medlocker_dicom.vault.grants import revoke, rotate
+from medlocker_dicom.vault.check import audit, check, history
+from medlocker_dicom.vault.revocation import revoke
+from medlocker_dicom.vault.rotation import rotate
 from medlocker_dicom.vault.rows import grant_row
 from medlocker_dicom.vault.schema import (
     checkpoints,
@@ -236,6 +238,9 @@ def damages() -> dict[str, Callable[[Connection], object]]:
         "a packet swapped": lambda c: c.execute(
             update(instances).where(instances.c.locked_uid == "1.2.1.3").values(packet=b"x")
         ),
+        "a record altered": lambda c: c.execute(update(instances).values(record="{}")),
+        "a study swapped": lambda c: c.execute(update(instances).values(study_uid="1.2.3")),
+        "another's lock": lambda c: c.execute(update(instances).values(issuer=bytes(32))),
         "an instance put in": lambda c: c.execute(
             insert(instances), vars(instance(99)) | {"locked": 0}
         ),
@@ -321,3 +326,64 @@ def test_a_clock_in_the_past_writes_nothing(home: House) -> None:
     home.clock.now += timedelta(hours=2) - timedelta(minutes=5)
     home.lock(8)
     assert audit(home.vault).at == before.at
+
+
+def test_a_clock_that_was_wrong_is_reset(home: House) -> None:
+    """After entries of a far future nothing is written until the issuer resets the clock."""
+    home.lock(0)
+    home.clock.now += timedelta(days=20000)
+    home.lock(1)
+    home.clock.now = NOW
+    with pytest.raises(ClockError) as caught:
+        home.lock(2)
+    assert "reset-clock" in caught.value.hint
+    with pytest.raises(VaultError, match="not the vault's issuer"):
+        home.vault.reset_clock(made("mallory"))
+    before, now = home.vault.reset_clock(ISSUER)
+    assert (before, now) == (NOW + timedelta(days=20000), NOW)
+    home.lock(2)
+    assert audit(home.vault).at == int(NOW.timestamp())
+    assert list(check(home.vault))
+    assert any("clock-reset before=2081-" in line for line in history(home.vault))
+    with pytest.raises(UsageError, match="not in the future"):
+        home.vault.reset_clock(ISSUER)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_noted_beginning(quick: House, *, before: bool) -> None:
+    """Of an empty chain only its own head can have been noted."""
+    lived(quick)
+    noted = (0, bytes(32) if before else b"\xff" * 32)
+    if before:
+        assert audit(quick.vault, noted).length > 0
+    else:
+        with pytest.raises(VaultDamagedError, match="0 entries were noted"):
+            audit(quick.vault, noted)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("at", "'noon'"),
+        ("at", "9999999999999"),
+        ("at", "x'00'"),
+        ("detail", "'[1, 2'"),
+        ("detail", "'[1, 2]'"),
+        ("detail", "7"),
+        ("event", "x'ff'"),
+        ("number", "'one'"),
+        ("digest", "'text'"),
+        ("hash", "5"),
+    ],
+)
+def test_values_without_sense_are_damage(quick: House, column: str, value: str) -> None:
+    """SQLite lets anything stand in any column: whatever reads it says so, in our words."""
+    lived(quick)
+    statement = f"UPDATE audit_entry SET {column} = {value} WHERE number = 3"
+    tampered(quick, lambda c: c.exec_driver_sql(statement))
+    with pytest.raises(VaultDamagedError):
+        audit(quick.vault)
+    with pytest.raises(VaultDamagedError):
+        list(check(quick.vault))
+    with suppress(VaultDamagedError):
+        assert list(history(quick.vault))

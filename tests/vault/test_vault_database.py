@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 
 from medlocker_dicom.errors import (
     DestinationError,
@@ -28,9 +28,10 @@ from medlocker_dicom.vault import database, people
 from medlocker_dicom.vault.backup import backup
 from medlocker_dicom.vault.check import audit, check
 from medlocker_dicom.vault.database import place_of
-from medlocker_dicom.vault.grants import export
+from medlocker_dicom.vault.export import export
 from medlocker_dicom.vault.schema import metadata
 from medlocker_dicom.vault.vault import Vault, make_vault, open_vault
+from postgres import database as new_database
 from vault_factories import ALICE, ALL, ISSUER, House, made
 
 
@@ -154,6 +155,48 @@ def test_another_file_is_no_vault(tmp_path: Path, content: bytes) -> None:
         with pytest.raises(VaultDamagedError, match=r"photo\.db"):
             attempt(place_of(str(path)))
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("tables", ["photo", "alembic_version"])
+def test_another_programs_database_is_left_alone(tmp_path: Path, tables: str) -> None:
+    """A file of SQLite that is no vault: not a byte of it changes, not even its journal's mode."""
+    path = tmp_path / "photos.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(f"CREATE TABLE {tables} (version_num TEXT)")
+        other.commit()
+    path.chmod(0o600)
+    before = path.read_bytes()
+    for attempt in (open_vault, make_vault):
+        with pytest.raises(VaultError, match="another program's"):
+            attempt(place_of(str(path)))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_database_of_the_server_may_be_shared(postgresql: str) -> None:
+    """Other tables do no harm; the revisions of another program's tables would."""
+    for table, sound in (("photo", True), ("alembic_version", False)):
+        with new_database(postgresql) as url:
+            place = place_of(url)
+            engine = create_engine(place.url)
+            with engine.begin() as connection:
+                connection.execute(text(f"CREATE TABLE {table} (version_num TEXT)"))
+            engine.dispose()
+            if sound:
+                make_vault(place).close()
+                open_vault(place).close()
+            else:
+                with pytest.raises(VaultError, match="another program's"):
+                    make_vault(place)
+
+
+def test_tables_without_a_revision_are_damage(home: House) -> None:
+    """A vault that lost the number of its revision is neither opened nor made anew."""
+    with home.vault.engine.connect() as connection, connection.begin():
+        connection.execute(text("DELETE FROM alembic_version"))
+    for attempt in (open_vault, make_vault):
+        with pytest.raises(VaultDamagedError, match="revision"):
+            attempt(home.vault.place)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
