@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from medlocker_dicom.database import place_of
 from medlocker_dicom.errors import IdentityError
 from medlocker_dicom.keyfile import (
     Identity,
@@ -30,7 +31,6 @@ from medlocker_dicom.keyfile import (
 )
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.check import check
-from medlocker_dicom.vault.database import place_of
 from medlocker_dicom.vault.export import export
 from medlocker_dicom.vault.instances import Selection, keep
 from medlocker_dicom.vault.reissue import Held, Reissue

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from medlocker_dicom.database import place_of
 from medlocker_dicom.keyfile import Grant, Identity, Kem, issue_grant
 from medlocker_dicom.vault import people
-from medlocker_dicom.vault.database import place_of
 from medlocker_dicom.vault.instances import Instance, Selection, keep
 from medlocker_dicom.vault.reissue import Progress, Reissue
 from medlocker_dicom.vault.vault import Vault, make_vault

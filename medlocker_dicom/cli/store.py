@@ -15,7 +15,7 @@ from medlocker_dicom.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medlocker_dicom.vault.database import Place
+    from medlocker_dicom.database import Place
     from medlocker_dicom.vault.instances import Selection
     from medlocker_dicom.vault.vault import Vault
 
@@ -63,7 +63,7 @@ def place_chosen(option: str | None) -> Place:
     UsageError
         The option is unusable, or holds a password.
     """
-    from medlocker_dicom.vault.database import place_of  # noqa: PLC0415  SQLAlchemy
+    from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
 
     if option:
         place = place_of(option)

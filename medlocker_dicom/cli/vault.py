@@ -26,7 +26,7 @@ from medlocker_dicom.keyfile import caps, load_receipt
 from medlocker_dicom.keyfile.moments import text_of
 
 if TYPE_CHECKING:
-    from medlocker_dicom.vault.database import Place
+    from medlocker_dicom.database import Place
 
 app = typer.Typer(help="Keep what was locked, who may open it, and what happened.")
 

@@ -6,10 +6,10 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from medlocker_dicom.database import Place, named
 from medlocker_dicom.errors import DestinationError, UsageError, VaultError
 from medlocker_dicom.files import PRIVATE, output_error, sync_folder
 from medlocker_dicom.vault.check import audit
-from medlocker_dicom.vault.database import Place, named
 from medlocker_dicom.vault.vault import open_vault
 
 if TYPE_CHECKING:

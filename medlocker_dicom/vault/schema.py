@@ -1,6 +1,6 @@
 """The tables of a vault. Moments are whole seconds since 1970; keys and digests are bytes.
 
-A change here is a new revision in ``migrations/versions``; a test holds the two together.
+A change here is a new revision in ``vault/revisions``; a test holds the two together.
 """
 
 from __future__ import annotations

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, insert, select, update
 
+from medlocker_dicom import database
+from medlocker_dicom.database import Place, Tables, named
 from medlocker_dicom.errors import ClockError, UsageError
 from medlocker_dicom.keyfile.moments import moment_of, text_of
-from medlocker_dicom.vault import chain, database, people
-from medlocker_dicom.vault.database import Place, named
-from medlocker_dicom.vault.schema import checkpoints, entries, head
+from medlocker_dicom.vault import chain, people
+from medlocker_dicom.vault.schema import checkpoints, entries, head, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 
     from medlocker_dicom.keyfile import Identity
 
+TABLES: Final = Tables(
+    "vault",
+    metadata,
+    head.name,
+    Path(__file__).with_name("revisions"),
+    "alembic_version",
+    "medlocker vault init",
+)
 #: A clock that is further behind the last entry than this, in seconds, is wrong.
 _SLACK: Final = 3600
 
@@ -186,9 +196,9 @@ def open_vault(place: Place, clock: Callable[[], datetime] = _now) -> Vault:
     VaultMissingError, VaultVersionError, VaultError
         As `database.connect`.
     """
-    return Vault(place, database.connect(place), clock)
+    return Vault(place, database.connect(place, TABLES), clock)
 
 
 def make_vault(place: Place, clock: Callable[[], datetime] = _now) -> Vault:
     """Make a vault, or bring an older one up to date; raises as `database.create`."""
-    return Vault(place, database.create(place), clock)
+    return Vault(place, database.create(place, TABLES), clock)

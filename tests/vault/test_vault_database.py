@@ -14,6 +14,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
 
+from medlocker_dicom import database
+from medlocker_dicom.database import place_of
 from medlocker_dicom.errors import (
     DestinationError,
     DiskFullError,
@@ -24,13 +26,12 @@ from medlocker_dicom.errors import (
     VaultMissingError,
     VaultVersionError,
 )
-from medlocker_dicom.vault import database, people
+from medlocker_dicom.vault import people
 from medlocker_dicom.vault.backup import backup
 from medlocker_dicom.vault.check import audit, check
-from medlocker_dicom.vault.database import place_of
 from medlocker_dicom.vault.export import export
 from medlocker_dicom.vault.schema import metadata
-from medlocker_dicom.vault.vault import Vault, make_vault, open_vault
+from medlocker_dicom.vault.vault import TABLES, Vault, make_vault, open_vault
 from postgres import database as new_database
 from vault_factories import ALICE, ALL, ISSUER, House, made
 
@@ -139,7 +140,7 @@ def test_an_older_vault_asks_for_init(home: House, monkeypatch: pytest.MonkeyPat
         def get_revision(self, _: str) -> object:
             return object()
 
-    monkeypatch.setattr(database, "_scripts", Further)
+    monkeypatch.setattr(database, "_scripts", lambda _: Further())
     with pytest.raises(VaultVersionError, match="older") as caught:
         open_vault(home.vault.place)
     assert "medlocker vault init" in caught.value.hint
@@ -217,7 +218,7 @@ def test_a_damaged_file_is_found(quick: House, share: float) -> None:
 def test_a_locked_vault_says_so(quick: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process that holds it too long is named as the reason, and nothing is written."""
     monkeypatch.setattr(database, "PATIENCE", 0.2)
-    mine = Vault(quick.vault.place, database.connect(quick.vault.place), quick.clock)
+    mine = Vault(quick.vault.place, database.connect(quick.vault.place, TABLES), quick.clock)
     with closing(sqlite3.connect(file_of(quick))) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(VaultBusyError, match="another process"), mine.writing():
@@ -232,7 +233,7 @@ def test_a_full_disk_keeps_what_was_whole(quick: House) -> None:
     """Where SQLite finds no space: what was not whole is gone, all that was is there."""
     quick.lock(0)
     before = audit(quick.vault)
-    engine = database.connect(quick.vault.place)
+    engine = database.connect(quick.vault.place, TABLES)
 
     @event.listens_for(engine, "connect")
     def limit(connection: Any, _: Any) -> None:
@@ -303,7 +304,7 @@ def test_a_server_is_backed_up_by_its_own_tools(postgresql: str, tmp_path: Path)
     """We do not pretend to."""
     place = place_of(postgresql.format("postgres"))
     with pytest.raises(UsageError) as caught:
-        backup(Vault(place, database._engine(place)), tmp_path / "x.db")
+        backup(Vault(place, database._engine(place, TABLES)), tmp_path / "x.db")
     assert "pg_dump" in caught.value.hint
 
 

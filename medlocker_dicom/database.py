@@ -1,4 +1,4 @@
-"""Where a vault lies: SQLite in a file of its owner's, or PostgreSQL by URL."""
+"""Where tables lie: SQLite in a file of its owner's, or PostgreSQL by URL."""
 
 from __future__ import annotations
 
@@ -28,26 +28,52 @@ from medlocker_dicom.errors import (
     VaultVersionError,
 )
 from medlocker_dicom.files import PRIVATE
-from medlocker_dicom.vault.chain import RESTORE
-from medlocker_dicom.vault.schema import head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, MetaData
 
 #: How long a writer waits for another, in seconds.
 PATIENCE: Final = 30
 _MIGRATIONS = Path(__file__).with_name("migrations")
+RESTORE: Final = "restore it from a backup"
 _POSTGRESQL = "postgresql+psycopg"
-_REVISIONS: Final = "alembic_version"
-_IS_VAULT: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_IS_OURS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _LOCK: Final = 0x4D4C  # of PostgreSQL, so that two who make a vault do it one after the other
 
 
 @dataclass(frozen=True)
+class Tables:
+    """What a program of ours keeps in a database.
+
+    Attributes
+    ----------
+    name
+        What people call it, such as ``vault``.
+    metadata
+        The tables as they are now.
+    known
+        The table that tells that they are there.
+    steps
+        Folder of the steps (revisions of Alembic) that made them so.
+    revision
+        Table of the last step that was taken.
+    make
+        The command that makes them, or brings older ones up to date.
+    """
+
+    name: str
+    metadata: MetaData
+    known: str
+    steps: Path
+    revision: str
+    make: str
+
+
+@dataclass(frozen=True)
 class Place:
-    """Where a vault lies.
+    """Where a database lies.
 
     Attributes
     ----------
@@ -68,7 +94,7 @@ class Place:
 
 
 def place_of(text: str) -> Place:
-    """Read where a vault lies from an option: a path, or a URL of PostgreSQL.
+    """Read where a database lies from an option: a path, or a URL of PostgreSQL.
 
     Raises
     ------
@@ -80,12 +106,12 @@ def place_of(text: str) -> Place:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
-        raise UsageError("the vault's URL cannot be read", _HINT) from error
+        raise UsageError("the database's URL cannot be read", _HINT) from error
     if url.drivername not in ("postgresql", "postgres", _POSTGRESQL):
-        raise UsageError(f"{url.drivername}: no vault can be there", _HINT)
+        raise UsageError(f"{url.drivername}: no database of ours can be there", _HINT)
     if strange := sorted(set(url.query) - _OPTIONS):
         raise UsageError(
-            f"{strange[0]} is no option of a vault's URL",
+            f"{strange[0]} is no option of a database's URL",
             f"options are {', '.join(sorted(_OPTIONS))}; passwords belong into ~/.pgpass",
         )
     return Place(url.set(drivername=_POSTGRESQL))
@@ -96,13 +122,13 @@ _OPTIONS: Final = frozenset({"host", "port", "sslcert", "sslkey", "sslmode", "ss
 _HINT: Final = "name a file, or postgresql://user@host/database"
 
 
-def create(place: Place) -> Engine:
-    """Make a vault, or bring an older one up to date.
+def create(place: Place, tables: Tables) -> Engine:
+    """Make tables, or bring older ones up to date.
 
     Raises
     ------
     VaultError
-        It cannot be made there, or is of a newer program.
+        They cannot be made there, or are of a newer program.
     """
     if place.file is not None and not place.file.exists():
         try:
@@ -110,7 +136,7 @@ def create(place: Place) -> Engine:
             os.close(os.open(place.file, os.O_CREAT | os.O_WRONLY, PRIVATE))
         except OSError as error:
             raise VaultError(f"{place}: cannot be made: {error.strerror}") from error
-    engine = _engine(place)
+    engine = _engine(place, tables)
     with (
         named(place),
         engine.connect().execution_options(writing=True) as connection,
@@ -118,67 +144,70 @@ def create(place: Place) -> Engine:
     ):
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        _check_known(connection, place)
-        config = _config()
-        config.attributes["connection"] = connection
+        _check_known(connection, place, tables)
+        config = _config(tables)
+        config.attributes.update(connection=connection, tables=tables)
         command.upgrade(config, "head")
-    engine.dispose()  # the next connection finds a vault, and prepares for it
+    engine.dispose()  # the next connection finds the tables, and prepares for them
     return engine
 
 
-def connect(place: Place) -> Engine:
-    """Open a vault that is there.
+def connect(place: Place, tables: Tables) -> Engine:
+    """Open tables that are there.
 
     Raises
     ------
     VaultMissingError
-        There is none.
+        There are none.
     VaultVersionError
-        It is of another version of the program.
+        They are of another version of the program.
     VaultError
-        Others can read it, or it cannot be opened.
+        Others can read them, or they cannot be opened.
     """
+    missing = VaultMissingError(f"{place}: no {tables.name} is there", f"make one: {tables.make}")
     if place.file is not None and not place.file.is_file():
-        raise VaultMissingError(f"{place}: no vault is there", "make one: medlocker vault init")
-    engine = _engine(place)
+        raise missing
+    engine = _engine(place, tables)
     with named(place), engine.connect() as connection:
-        revision = _check_known(connection, place)
+        revision = _check_known(connection, place, tables)
         if revision is None:
-            raise VaultMissingError(f"{place}: no vault is there", "make one: medlocker vault init")
-        if revision != _scripts().get_current_head():
+            raise missing
+        if revision != _scripts(tables).get_current_head():
             raise VaultVersionError(
                 f"{place}: was made by an older medlocker",
-                "make a backup, then bring it up to date: medlocker vault init",
+                f"make a backup, then bring it up to date: {tables.make}",
             )
     return engine
 
 
-def _check_known(connection: Connection, place: Place) -> str | None:
+def _check_known(connection: Connection, place: Place, tables: Tables) -> str | None:
     """Tell the revision of the tables; None where there are none.
 
     Raises
     ------
     VaultError
-        The tables are another program's.
+        What is there is another program's.
     VaultDamagedError
-        They are a vault's, and say no revision.
+        They say no revision.
     VaultVersionError
         They are of a newer program.
     """
-    tables = sqlalchemy.inspect(connection).get_table_names()
-    revisions = _REVISIONS in tables
-    if head.name not in tables:
+    there = sqlalchemy.inspect(connection).get_table_names()
+    if tables.known not in there:
         # A schema of PostgreSQL may be shared, a file may not; the revisions of two programs never.
-        if tables and (place.file or revisions):
+        if there and (place.file or tables.revision in there):
             raise VaultError(
                 f"{place}: is another program's database", "choose another file or database"
             )
         return None
-    revision = MigrationContext.configure(connection).get_current_revision() if revisions else None
+    revision = None
+    if tables.revision in there:
+        options = {"version_table": tables.revision}
+        revision = MigrationContext.configure(connection, opts=options).get_current_revision()
     if revision is None:
         raise VaultDamagedError(f"{place}: says no revision of its tables", RESTORE)
     try:
-        _scripts().get_revision(revision)
+        _scripts(tables).get_revision(revision)
     except CommandError as error:
         raise VaultVersionError(
             f"{place}: was made by a newer medlocker", "install that version or a later one"
@@ -186,33 +215,37 @@ def _check_known(connection: Connection, place: Place) -> str | None:
     return revision
 
 
-def _config() -> Config:
+def _config(tables: Tables) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    for option, folder in (("script_location", _MIGRATIONS), ("version_locations", tables.steps)):
+        config.set_main_option(option, str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
     return config
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+def _scripts(tables: Tables) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(tables))
 
 
-def _engine(place: Place) -> Engine:
+def _engine(place: Place, tables: Tables) -> Engine:
     if place.file is None:
         options = {"connect_timeout": PATIENCE, "options": f"-c lock_timeout={PATIENCE}s"}
         return sqlalchemy.create_engine(
             place.url, hide_parameters=True, pool_pre_ping=True, connect_args=options
         )
     if os.name == "posix" and place.file.stat().st_mode & 0o077:
-        raise VaultError(f"{place}: other users can read or write this vault", f"chmod 600 {place}")
+        raise VaultError(
+            f"{place}: other users can read or write this {tables.name}", f"chmod 600 {place}"
+        )
     engine = sqlalchemy.create_engine(
         place.url, hide_parameters=True, connect_args={"timeout": PATIENCE}
     )
-    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", lambda connection, _: _prepare(connection, tables.known))
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _prepare(connection: Any, _: Any) -> None:
+def _prepare(connection: Any, known: str) -> None:
     """Set up a new SQLite connection: durable, checked, and transactions are begun by us.
 
     The journal's mode is a property of the file: another program's is left as it is.
@@ -221,7 +254,7 @@ def _prepare(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
-    if cursor.execute(_IS_VAULT, (head.name,)).fetchone():
+    if cursor.execute(_IS_OURS, (known,)).fetchone():
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 

@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from medlocker_dicom.vault.schema import metadata
-
+_given = context.config.attributes
 context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    connection=_given["connection"],
+    target_metadata=_given["tables"].metadata,
+    version_table=_given["tables"].revision,
     render_as_batch=True,
 )
 context.run_migrations()

@@ -1,1 +1,0 @@
-"""How the tables of older vaults become those of newer ones (Alembic)."""
