@@ -1,0 +1,1 @@
+"""The DICOM node: receives, locks, delivers; nothing that it answered Success to is ever lost."""

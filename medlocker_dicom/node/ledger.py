@@ -1,0 +1,443 @@
+"""The queue's memory: what was received, what became of it, where it is to go.
+
+Each function is one transaction. What a workflow has to do next is entered by
+the same transaction that says why (`Enqueue`), so neither is there alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from sqlalchemy import func, insert, select, update
+
+from medlocker_dicom import database
+from medlocker_dicom.database import Place, named
+from medlocker_dicom.errors import UsageError
+from medlocker_dicom.node.schema import TABLES, deliveries, objects, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Connection, Engine, Row
+
+
+class State(StrEnum):
+    """What became of an object."""
+
+    RECEIVED = "received"
+    """Durable, and answered Success."""
+    LOCKED = "locked"
+    """Its locked file is being delivered."""
+    PASSED = "passed"
+    """It is being delivered as it came: a route says so."""
+    HELD = "held"
+    """Somebody has to look: the reason says why."""
+    DONE = "done"
+    """Delivered everywhere."""
+    GONE = "gone"
+    """Delivered everywhere, and deleted here."""
+
+
+class Sending(StrEnum):
+    """What became of a delivery."""
+
+    WAITING = "waiting"
+    """To be tried, for the first time or again at `next_try`."""
+    SENT = "sent"
+    """The destination has it; its commitment to storage is awaited."""
+    DELIVERED = "delivered"
+    """The destination has it, for good as far as it was asked."""
+    PARKED = "parked"
+    """The destination refused it: somebody has to look."""
+
+
+class Enqueue(Protocol):
+    """Enters work in a transaction of the ledger's."""
+
+    def __call__(
+        self, connection: Connection, workflow: str, key: str, *arguments: str, delay_s: float = 0
+    ) -> None:
+        """Enter a workflow by its name and arguments; a key that was entered before is no fault."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An object as it arrived.
+
+    Attributes
+    ----------
+    sop_instance_uid, sop_class_uid, transfer_syntax_uid
+        Of the object; checked UIDs.
+    study_instance_uid, series_instance_uid
+        The same; empty where it has none.
+    sha256
+        Of the file as kept, hexadecimal.
+    size
+        Bytes.
+    calling_ae_title, called_ae_title, address
+        Who sent it.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    sha256: str
+    size: int
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+
+    @property
+    def id(self) -> str:
+        """Of the object: SHA-256 of its SOP Instance UID and digest, hexadecimal."""
+        return hashlib.sha256(f"{self.sop_instance_uid}\n{self.sha256}".encode()).hexdigest()
+
+
+class Entered(StrEnum):
+    """What the ledger made of an arrival."""
+
+    NEW = "new"
+    AGAIN = "again"
+    """The same object was received before: nothing is repeated."""
+    CONFLICT = "conflict"
+    """Another object of the same SOP Instance UID was: this one is held."""
+
+
+class Counted(NamedTuple):
+    """How many objects, or deliveries, are in a state."""
+
+    name: str
+    state: str
+    number: int
+
+
+PROCESS: Final = "process"
+DELIVER: Final = "deliver"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """An open queue.
+
+    Attributes
+    ----------
+    place
+        Where it lies.
+    enqueue
+        Enters work.
+    now
+        Gives milliseconds since 1970.
+    """
+
+    place: Place
+    engine: Engine = field(repr=False)
+    enqueue: Enqueue
+    now: Callable[[], int] = lambda: int(time() * 1000)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open it for reading.
+
+        Raises
+        ------
+        VaultError
+            The database fails.
+        """
+        with named(self.place), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open it for writing: all of it is kept, or nothing.
+
+        Raises
+        ------
+        VaultError, DiskFullError
+            The database fails.
+        """
+        with (
+            named(self.place),
+            self.engine.connect().execution_options(writing=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+
+def make_ledger(place: Place, enqueue: Enqueue) -> Ledger:
+    """Open a queue, made if it is not there; raises as `database.create`."""
+    return Ledger(place, database.create(place, TABLES), enqueue)
+
+
+def enter(ledger: Ledger, arrival: Arrival) -> Entered:
+    """Enter an object whose file is durable; only then may its sender be told Success.
+
+    Raises
+    ------
+    VaultError, DiskFullError
+        The database fails: nothing is entered.
+    """
+    now = ledger.now()
+    with ledger.writing() as connection:
+        same = select(objects.c.id).where(objects.c.sop_instance_uid == arrival.sop_instance_uid)
+        known = set(connection.scalars(same))
+        if arrival.id in known:
+            return Entered.AGAIN
+        state = State.HELD if known else State.RECEIVED
+        values = vars(arrival) | {
+            "id": arrival.id,
+            "received": now,
+            "changed": now,
+            "state": state,
+            "tries": 0,
+            "reason": "another object with this SOP Instance UID was received before"
+            if known
+            else None,
+            "hint": "compare the two, then release or discard this one" if known else None,
+        }
+        connection.execute(insert(objects), values)
+        if state is State.RECEIVED:
+            ledger.enqueue(connection, PROCESS, f"{arrival.id}-1", arrival.id)
+    return Entered.CONFLICT if known else Entered.NEW
+
+
+def find(ledger: Ledger, object_id: str) -> Row[Any]:
+    """Give an object's row.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    with ledger.reading() as connection:
+        row = connection.execute(select(objects).where(objects.c.id == object_id)).one_or_none()
+    if row is None:
+        raise UsageError(f"no object {object_id[:64]} is in the queue")
+    return row
+
+
+def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> None:
+    """Keep an object for somebody to look at."""
+    _become(ledger, object_id, State.HELD, reason=reason, hint=hint, route=route)
+
+
+def outgoing(  # noqa: PLR0913, PLR0917  a row's columns
+    ledger: Ledger,
+    object_id: str,
+    state: State,
+    route: str,
+    result_uid: str,
+    result: str,
+    destinations: Sequence[str],
+) -> None:
+    """Enter what is to be sent of an object, and where to; a second time changes nothing.
+
+    Parameters
+    ----------
+    ledger, object_id
+        Which.
+    state
+        `State.LOCKED` or `State.PASSED`.
+    route
+        That said so.
+    result_uid
+        SOP Instance UID of what is sent.
+    result
+        Hexadecimal name of the attempt whose file is sent; empty for the object as it came.
+    destinations
+        Names.
+    """
+    with ledger.writing() as connection:
+        there = select(deliveries.c.destination).where(deliveries.c.object_id == object_id)
+        known = set(connection.scalars(there))
+        values = {"route": route, "result_uid": result_uid, "result": result}
+        _change(connection, object_id, state, ledger.now(), reason=None, hint=None, **values)
+        for name in destinations:
+            if name in known:
+                continue
+            row: dict[str, str | int] = {
+                "object_id": object_id,
+                "destination": name,
+                "state": Sending.WAITING,
+                "tries": 0,
+                "changed": ledger.now(),
+            }
+            connection.execute(insert(deliveries), row)
+            _enqueue_delivery(connection, ledger, object_id, name, 1)
+
+
+def delivery(ledger: Ledger, object_id: str, destination: str) -> Row[Any]:
+    """Give a delivery's row.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    query = select(deliveries).where(*_which(object_id, destination))
+    with ledger.reading() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        raise UsageError(f"{object_id[:64]} is not to be sent to {destination}")
+    return row
+
+
+def delivered(ledger: Ledger, object_id: str, destination: str, said: str) -> None:
+    """Enter that a destination has an object; the last one makes the object done."""
+    with ledger.writing() as connection:
+        _send(connection, ledger, object_id, destination, Sending.DELIVERED, said)
+        _finish(connection, ledger, object_id)
+
+
+def sent(ledger: Ledger, object_id: str, destination: str, said: str, transaction: str) -> None:
+    """Enter that a destination has an object, and was asked to commit to it."""
+    with ledger.writing() as connection:
+        more = {"transaction_uid": transaction}
+        _send(connection, ledger, object_id, destination, Sending.SENT, said, **more)
+
+
+def again(ledger: Ledger, object_id: str, destination: str, said: str, delay_s: float) -> None:
+    """Enter that a delivery did not succeed this time, and when it is tried again."""
+    with ledger.writing() as connection:
+        query = select(deliveries.c.tries).where(*_which(object_id, destination))
+        tries = (connection.scalar(query) or 0) + 1
+        due = ledger.now() + int(delay_s * 1000)
+        more = {"tries": tries, "next_try": due}
+        _send(connection, ledger, object_id, destination, Sending.WAITING, said, **more)
+        _enqueue_delivery(connection, ledger, object_id, destination, tries + 1, delay_s)
+
+
+def park(ledger: Ledger, object_id: str, destination: str, said: str) -> None:
+    """Enter that a destination refused an object: somebody has to look."""
+    with ledger.writing() as connection:
+        _send(connection, ledger, object_id, destination, Sending.PARKED, said)
+
+
+def retry_delivery(ledger: Ledger, object_id: str, destination: str) -> None:
+    """Try a parked or waiting delivery now.
+
+    Raises
+    ------
+    UsageError
+        It is not parked or waiting.
+    """
+    with ledger.writing() as connection:
+        query = select(deliveries).where(*_which(object_id, destination))
+        row = connection.execute(query).one_or_none()
+        if row is None or row.state not in (Sending.PARKED, Sending.WAITING):
+            raise UsageError(f"{object_id[:64]}: nothing is to be sent to {destination} again")
+        tries = row.tries + 1
+        more = {"tries": tries, "next_try": ledger.now()}
+        _send(connection, ledger, object_id, destination, Sending.WAITING, row.said, **more)
+        _enqueue_delivery(connection, ledger, object_id, destination, tries + 1)
+
+
+def retry(ledger: Ledger, object_id: str) -> None:
+    """Let a held object go its way again from the beginning, by the routes as they are now.
+
+    Raises
+    ------
+    UsageError
+        It is not held.
+    """
+    with ledger.writing() as connection:
+        query = select(objects.c.tries).where(
+            objects.c.id == object_id, objects.c.state == State.HELD
+        )
+        tries = connection.scalar(query)
+        if tries is None:
+            raise UsageError(f"{object_id[:64]} is not held")
+        more = {"tries": tries + 1, "reason": None, "hint": None}
+        _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
+        ledger.enqueue(connection, PROCESS, f"{object_id}-{tries + 2}", object_id)
+
+
+def counts(ledger: Ledger) -> tuple[list[Counted], list[Counted]]:
+    """Count objects by state, and deliveries by destination and state."""
+    with ledger.reading() as connection:
+        rows = connection.execute(
+            select(objects.c.state, func.count()).group_by(objects.c.state)
+        ).all()
+        sends = connection.execute(
+            select(deliveries.c.destination, deliveries.c.state, func.count()).group_by(
+                deliveries.c.destination, deliveries.c.state
+            )
+        ).all()
+    return [Counted("", *row) for row in rows], [Counted(*row) for row in sends]
+
+
+def held(ledger: Ledger, limit: int = 100) -> list[Row[Any]]:
+    """List what somebody has to look at, the oldest first."""
+    query = select(objects).where(objects.c.state == State.HELD)
+    with ledger.reading() as connection:
+        return list(connection.execute(query.order_by(objects.c.received).limit(limit)))
+
+
+def alive(ledger: Ledger, worker: str) -> None:
+    """Enter that a worker is alive."""
+    with ledger.writing() as connection:
+        known = update(workers).where(workers.c.name == worker).values(alive=ledger.now())
+        if connection.execute(known).rowcount == 0:
+            connection.execute(insert(workers), {"name": worker, "alive": ledger.now()})
+
+
+def _enqueue_delivery(  # noqa: PLR0913, PLR0917  what a delivery is
+    connection: Connection,
+    ledger: Ledger,
+    object_id: str,
+    destination: str,
+    number: int,
+    delay_s: float = 0,
+) -> None:
+    """Enter try `number`, counted from 1: it does nothing where another has overtaken it."""
+    key, arguments = f"{object_id}-{destination}-{number}", (object_id, destination, str(number))
+    ledger.enqueue(connection, DELIVER, key, *arguments, delay_s=delay_s)
+
+
+def _finish(connection: Connection, ledger: Ledger, object_id: str) -> None:
+    """Call an object done when nothing of it is left to be sent."""
+    query = select(func.count()).where(
+        deliveries.c.object_id == object_id, deliveries.c.state != Sending.DELIVERED
+    )
+    if connection.scalar(query) == 0:
+        _change(connection, object_id, State.DONE, ledger.now())
+
+
+def _become(ledger: Ledger, object_id: str, state: State, **values: str | None) -> None:
+    with ledger.writing() as connection:
+        _change(connection, object_id, state, ledger.now(), **values)
+
+
+def _change(
+    connection: Connection, object_id: str, state: State, now: int, **values: str | int | None
+) -> None:
+    statement = update(objects).where(objects.c.id == object_id)
+    connection.execute(statement.values(state=state, changed=now, **values))
+
+
+def _send(  # noqa: PLR0913, PLR0917  a row's columns
+    connection: Connection,
+    ledger: Ledger,
+    object_id: str,
+    destination: str,
+    state: Sending,
+    said: str,
+    **values: str | int | None,
+) -> None:
+    statement = update(deliveries).where(*_which(object_id, destination))
+    values = {"next_try": None} | values
+    connection.execute(statement.values(state=state, said=said, changed=ledger.now(), **values))
+
+
+def _which(object_id: str, destination: str) -> tuple[Any, Any]:
+    return deliveries.c.object_id == object_id, deliveries.c.destination == destination
