@@ -18,11 +18,10 @@ from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_issuer
 from medlocker_dicom.cli.progress import shown
 from medlocker_dicom.cli.store import VaultOption, has_vault, opened
-from medlocker_dicom.errors import LogoError, UsageError
+from medlocker_dicom.errors import UsageError
 
 if TYPE_CHECKING:
     from medlocker_dicom.folder.lock import Item
-    from medlocker_dicom.watermark.logo import Logo
 
 
 def lock(  # noqa: PLR0913  one parameter an option
@@ -111,12 +110,15 @@ def lock(  # noqa: PLR0913  one parameter an option
     check_engine("locking needs", "SimpleITK", "alembic", "jinja2", "sqlalchemy")
     if no_vault and vault:
         raise UsageError("--vault and --no-vault contradict each other")
-    until, chosen = expiry_of(expires), _logo(logo)
+    until = expiry_of(expires)
     from medlocker_dicom.folder.labels import read_labels  # noqa: PLC0415  the engine's own
     from medlocker_dicom.folder.lock import LockRun  # noqa: PLC0415  the engine, for this command
     from medlocker_dicom.pipeline.lock import Locker  # noqa: PLC0415  the same
+    from medlocker_dicom.pipeline.logo import read_logo  # noqa: PLC0415  the same
     from medlocker_dicom.pipeline.models import load_models  # noqa: PLC0415  the same
     from medlocker_dicom.pipeline.policy import make_policy  # noqa: PLC0415  the same
+
+    chosen = read_logo(logo)
 
     policy = make_policy(
         mode=mode, strategy=strategy, budget=budget, margin=margin, sl=sl, seed=seed, codec=codec
@@ -182,20 +184,3 @@ def _note(item: Item) -> str:
     if len(frames) == 1:
         return f"({frames[0]['clean_grade']} -> {frames[0]['locked_grade']}, {queries} queries)"
     return f"({turned} of {len(frames)} frames turned, {queries} queries)"
-
-
-def _logo(path: Path | None) -> Logo:
-    from medlocker_dicom.watermark.png import (  # noqa: PLC0415  needs Pillow
-        MAX_BYTES,
-        default_logo,
-        load_logo,
-    )
-
-    if path is None:
-        return default_logo()
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise LogoError(f"{path}: cannot be read: {error.strerror}") from error
-    return load_logo(data, str(path))

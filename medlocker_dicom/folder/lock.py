@@ -46,7 +46,7 @@ from medlocker_dicom.keyfile import (
 from medlocker_dicom.keyfile.detached import SUFFIX
 from medlocker_dicom.keyfile.moments import moment_of, seconds
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
-from medlocker_dicom.vault.instances import Instance, check_new, keep
+from medlocker_dicom.vault.instances import check_new, instance_of, keep
 from medlocker_dicom.vault.people import check_issuer
 
 if TYPE_CHECKING:
@@ -211,17 +211,9 @@ class LockRun:
             return
         record, path = entry["record"], self._packet_path(entry)
         issued = [load_grant(base64.b64decode(text)) for text in entry["grants"]]
-        instance = Instance(
-            locked_uid=record["locked_sop_instance_uid"],
-            source_uid=record["source_sop_instance_uid"],
-            study_uid=record["study_instance_uid"],
-            source_series_uid=record["source_series_instance_uid"],
-            locked_series_uid=record["locked_series_instance_uid"],
-            binding=issued[0].binding,
-            issuer=self.locker.issuer.public.verify_key,
-            record=json.dumps(record),
-            packet=path.read_bytes() if entry["packet_sha256"] else None,
-        )
+        packet = path.read_bytes() if entry["packet_sha256"] else None
+        signer = self.locker.issuer.public.verify_key
+        instance = instance_of(record, issued, signer, packet)
         with self.vault.writing() as writing:
             if keep(writing, instance, issued, again=self.again):
                 writing.checkpoint(self.locker.issuer)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, or_, select, update
 
@@ -16,7 +17,7 @@ from medlocker_dicom.vault.rows import grant_row
 from medlocker_dicom.vault.schema import grants, instances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -55,6 +56,35 @@ class Instance:
     issuer: bytes
     record: str
     packet: bytes | None = None
+
+
+def instance_of(
+    record: Mapping[str, Any], issued: Sequence[Grant], issuer: bytes, packet: bytes | None
+) -> Instance:
+    """Tell what is to be stored of a lock.
+
+    Parameters
+    ----------
+    record
+        `InstanceRecord.as_json`.
+    issued
+        Its grants, at least one.
+    issuer
+        Ed25519 public key of who locked it, 32 bytes.
+    packet
+        Content of its detached packet file; None where it carries the packet itself.
+    """
+    return Instance(
+        locked_uid=record["locked_sop_instance_uid"],
+        source_uid=record["source_sop_instance_uid"],
+        study_uid=record["study_instance_uid"],
+        source_series_uid=record["source_series_instance_uid"],
+        locked_series_uid=record["locked_series_instance_uid"],
+        binding=issued[0].binding,
+        issuer=issuer,
+        record=json.dumps(record),
+        packet=packet,
+    )
 
 
 @dataclass(frozen=True)
