@@ -316,6 +316,8 @@ class Page(_Strict):
         PEM, for HTTPS.
     thumbnails
         Whether photographs are shown, small.
+    quiet_minutes
+        After how many without a new object a study is called complete.
     """
 
     address: str = "127.0.0.1"
@@ -325,6 +327,7 @@ class Page(_Strict):
     certificate: File | None = None
     key: File | None = None
     thumbnails: bool = True
+    quiet_minutes: Annotated[float, Field(gt=0, le=1440)] = 10
 
     @model_validator(mode="after")
     def _guarded(self) -> Page:

@@ -41,6 +41,8 @@ class State(StrEnum):
     """Delivered everywhere."""
     GONE = "gone"
     """Delivered everywhere, and deleted here."""
+    DISCARDED = "discarded"
+    """Somebody decided that it goes nowhere; the reason says who."""
 
 
 class Sending(StrEnum):
@@ -258,22 +260,12 @@ def outgoing(  # noqa: PLR0913, PLR0917  a row's columns
         Names.
     """
     with ledger.writing() as connection:
-        there = select(deliveries.c.destination).where(deliveries.c.object_id == object_id)
-        known = set(connection.scalars(there))
-        values = {"route": route, "result_uid": result_uid, "result": result}
-        _change(connection, object_id, state, ledger.now(), reason=None, hint=None, **values)
-        for name in destinations:
-            if name in known:
-                continue
-            row: dict[str, str | int] = {
-                "object_id": object_id,
-                "destination": name,
-                "state": Sending.WAITING,
-                "tries": 0,
-                "changed": ledger.now(),
-            }
-            connection.execute(insert(deliveries), row)
-            _enqueue_delivery(connection, ledger, object_id, name, 1)
+        now = ledger.now()
+        values: dict[str, str | int | None] = {"reason": None, "hint": None, "route": route}
+        values |= {"result_uid": result_uid, "result": result}
+        values |= {"locked": now} if state is State.LOCKED else {}
+        _change(connection, object_id, state, now, **values)
+        _enter_deliveries(connection, ledger, object_id, destinations)
 
 
 def delivery(ledger: Ledger, object_id: str, destination: str) -> Row[Any]:
@@ -351,15 +343,61 @@ def retry(ledger: Ledger, object_id: str) -> None:
         It is not held.
     """
     with ledger.writing() as connection:
-        query = select(objects.c.tries).where(
-            objects.c.id == object_id, objects.c.state == State.HELD
-        )
-        tries = connection.scalar(query)
-        if tries is None:
-            raise UsageError(f"{object_id[:64]} is not held")
+        tries = _held(connection, object_id).tries
         more = {"tries": tries + 1, "reason": None, "hint": None}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
         ledger.enqueue(connection, PROCESS, f"{object_id}-{tries + 2}", object_id)
+
+
+def release(
+    ledger: Ledger, object_id: str, route: str, destinations: Sequence[str], who: str
+) -> None:
+    """Let a held object leave as it came, because somebody said so.
+
+    Parameters
+    ----------
+    ledger, object_id
+        Which.
+    route, destinations
+        By which route, and so to whom.
+    who
+        Said so.
+
+    Raises
+    ------
+    UsageError
+        It is not held, or would go nowhere.
+    """
+    if not destinations:
+        raise UsageError(f"{object_id[:64]}: no destination is named")
+    with ledger.writing() as connection:
+        row = _held(connection, object_id)
+        values = {"route": route, "result_uid": row.sop_instance_uid, "result": ""}
+        reason = f"released unlocked by {who}: {row.reason}"
+        _change(
+            connection,
+            object_id,
+            State.PASSED,
+            ledger.now(),
+            reason=reason,
+            hint=None,
+            **values,
+        )
+        _enter_deliveries(connection, ledger, object_id, destinations)
+
+
+def discard(ledger: Ledger, object_id: str, who: str) -> None:
+    """Let a held object go nowhere, because somebody said so; its row stays.
+
+    Raises
+    ------
+    UsageError
+        It is not held.
+    """
+    with ledger.writing() as connection:
+        row = _held(connection, object_id)
+        reason = f"discarded by {who}: {row.reason}"
+        _change(connection, object_id, State.DISCARDED, ledger.now(), reason=reason, hint=None)
 
 
 def counts(ledger: Ledger) -> tuple[list[Counted], list[Counted]]:
@@ -389,6 +427,41 @@ def alive(ledger: Ledger, worker: str) -> None:
         known = update(workers).where(workers.c.name == worker).values(alive=ledger.now())
         if connection.execute(known).rowcount == 0:
             connection.execute(insert(workers), {"name": worker, "alive": ledger.now()})
+
+
+def _held(connection: Connection, object_id: str) -> Row[Any]:
+    """Give the row of an object that is held.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    query = select(objects).where(objects.c.id == object_id, objects.c.state == State.HELD)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is None:
+        raise UsageError(f"{object_id[:64]} is not held")
+    return row
+
+
+def _enter_deliveries(
+    connection: Connection, ledger: Ledger, object_id: str, destinations: Sequence[str]
+) -> None:
+    """Enter the deliveries that are not known yet."""
+    there = select(deliveries.c.destination).where(deliveries.c.object_id == object_id)
+    known = set(connection.scalars(there))
+    for name in destinations:
+        if name in known:
+            continue
+        row: dict[str, str | int] = {
+            "object_id": object_id,
+            "destination": name,
+            "state": Sending.WAITING,
+            "tries": 0,
+            "changed": ledger.now(),
+        }
+        connection.execute(insert(deliveries), row)
+        _enqueue_delivery(connection, ledger, object_id, name, 1)
 
 
 def _enqueue_delivery(  # noqa: PLR0913, PLR0917  what a delivery is

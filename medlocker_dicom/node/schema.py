@@ -41,7 +41,7 @@ objects = Table(
     Column("sop_instance_uid", _UID, nullable=False, index=True),
     Column("sop_class_uid", _UID, nullable=False),
     Column("transfer_syntax_uid", _UID, nullable=False),
-    Column("study_instance_uid", _UID, nullable=False, index=True),
+    Column("study_instance_uid", _UID, nullable=False),
     Column("series_instance_uid", _UID, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -57,7 +57,10 @@ objects = Table(
     Column("tries", Integer, nullable=False),
     Column("result_uid", _UID, index=True),
     Column("result", String(128)),
+    Column("locked", BigInteger, index=True),
 )
+#: Newest studies, without a look at the rows.
+Index("ix_node_object_study", objects.c.study_instance_uid, objects.c.received)
 
 #: What is to be sent where.
 deliveries = Table(
@@ -72,7 +75,7 @@ deliveries = Table(
     Column("changed", BigInteger, nullable=False),
     Column("transaction_uid", _UID, index=True),
 )
-Index("ix_node_delivery_state", deliveries.c.destination, deliveries.c.state)
+Index("ix_node_delivery_state", deliveries.c.destination, deliveries.c.state, deliveries.c.changed)
 
 #: Requests of storage commitment that senders made of the node, until they are answered.
 promises = Table(

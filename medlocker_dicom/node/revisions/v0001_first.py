@@ -33,10 +33,12 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("result_uid", sa.String(length=64), nullable=True),
         sa.Column("result", sa.String(length=128), nullable=True),
+        sa.Column("locked", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_node_object")),
     )
-    for column in ("received", "result_uid", "sop_instance_uid", "state", "study_instance_uid"):
+    for column in ("locked", "received", "result_uid", "sop_instance_uid", "state"):
         op.create_index(op.f(f"ix_node_object_{column}"), "node_object", [column], unique=False)
+    op.create_index("ix_node_object_study", "node_object", ["study_instance_uid", "received"])
     op.create_table(
         "node_delivery",
         sa.Column("object_id", sa.String(length=64), nullable=False),
@@ -55,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_node_delivery_transaction_uid"), "node_delivery", ["transaction_uid"], unique=False
     )
-    op.create_index("ix_node_delivery_state", "node_delivery", ["destination", "state"])
+    op.create_index("ix_node_delivery_state", "node_delivery", ["destination", "state", "changed"])
     op.create_table(
         "node_promise",
         sa.Column("transaction_uid", sa.String(length=64), nullable=False),
