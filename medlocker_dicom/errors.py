@@ -13,6 +13,7 @@
     │   ├── NotFundusError              not a fundus photograph                    A900
     │   ├── PictureError                not an image file that can be read         C000
     │   ├── UIDError                    a UID that is no UID                       C000
+    │   ├── SopClassError               not of the SOP class that was announced    A900
     │   └── DuplicateInstanceError      one SOP Instance UID, two contents         C000
     ├── PlacementError              the logo cannot be placed                  exit 5
     │   ├── LogoError                   the logo itself is unusable                0110
@@ -42,6 +43,7 @@
         ├── VaultMissingError           there is no vault                          0110
         ├── VaultVersionError           of another version of the program          0110
         ├── VaultBusyError              another process holds it                   A700
+        ├── VaultChangedError           issuer or recipients changed meanwhile     0110
         └── VaultDamagedError           what is in it contradicts itself           0110
 
 A message is lower case without a full stop and names the file, UID or value;
@@ -115,6 +117,12 @@ class PictureError(SourceError):
 
 class UIDError(SourceError):
     """A UID that does not follow PS3.5 section 9."""
+
+
+class SopClassError(SourceError):
+    """The data set is of another SOP class than its sender announced (PS3.4 B.2.3)."""
+
+    status = 0xA900
 
 
 class DuplicateInstanceError(SourceError):
@@ -248,6 +256,10 @@ class VaultBusyError(VaultError):
     """Another process has held the vault for too long."""
 
     status = 0xA700
+
+
+class VaultChangedError(VaultError):
+    """Issuer or recipients of the vault are others than when the work on it began."""
 
 
 class VaultDamagedError(VaultError):
