@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 #: How long a writer waits for another, in seconds.
 PATIENCE: Final = 30
 _MIGRATIONS = Path(__file__).with_name("migrations")
-RESTORE: Final = "restore it from a backup"
+RESTORE: Final = "restore it from a backup: for a vault, medlocker vault restore FILE"
 _POSTGRESQL = "postgresql+psycopg"
 _IS_OURS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _LOCK: Final = 0x4D4C  # of PostgreSQL, so that two who make a vault do it one after the other
@@ -92,6 +93,11 @@ class Place:
         """How it is named to people: without a password."""
         return str(self.file or self.url.render_as_string(hide_password=True))
 
+    @classmethod
+    def of_file(cls, path: Path) -> Place:
+        """Give the place of a SQLite file."""
+        return cls(URL.create("sqlite", database=str(path.absolute())))
+
 
 def place_of(text: str) -> Place:
     """Read where a database lies from an option: a path, or a URL of PostgreSQL.
@@ -102,7 +108,7 @@ def place_of(text: str) -> Place:
         A URL of another kind, or none.
     """
     if "://" not in text:
-        return Place(URL.create("sqlite", database=str(Path(text).absolute())))
+        return Place.of_file(Path(text))
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:
@@ -231,7 +237,12 @@ def _engine(place: Place, tables: Tables) -> Engine:
     if place.file is None:
         options = {"connect_timeout": PATIENCE, "options": f"-c lock_timeout={PATIENCE}s"}
         return sqlalchemy.create_engine(
-            place.url, hide_parameters=True, pool_pre_ping=True, connect_args=options
+            place.url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            connect_args=options,
+            # Whatever the server's default is: writers wait at a row, none is turned away.
+            isolation_level="READ COMMITTED",
         )
     if os.name == "posix" and place.file.stat().st_mode & 0o077:
         raise VaultError(
@@ -278,8 +289,9 @@ def named(place: Place) -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        raise _translated(place, str(error.orig)) from None
+    except (DBAPIError, sqlite3.Error) as error:
+        said = error.orig if isinstance(error, DBAPIError) else error
+        raise _translated(place, said) from None
     except SQLAlchemyError as error:
         raise VaultError(f"{place}: {type(error).__name__}") from None
     except UnicodeError as error:  # of a name on the command line, or of a host
@@ -287,17 +299,24 @@ def named(place: Place) -> Iterator[None]:
         raise UsageError(f"{name}: is no text that a database takes") from None
 
 
-def _translated(place: Place, said: str) -> DiskFullError | VaultError:
-    words = " ".join(said.split())
-    low = words.lower()
-    if "is full" in low or "no space left" in low:
+#: Primary result codes of SQLite, and the one code whose only cause is that a file cannot grow.
+_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, "53100"})
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, "55P03", "40001", "40P01"})
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, "XX001", "XX002"})
+
+
+def _translated(place: Place, error: BaseException | None) -> DiskFullError | VaultError:
+    """Choose by code, SQLSTATE or SQLite's: words depend on the server's language."""
+    code: int = getattr(error, "sqlite_errorcode", None) or 0
+    codes = {code, code & 0xFF, getattr(error, "sqlstate", None)}
+    if codes & _FULL:
         return DiskFullError(
             f"{place}: no space left", "free some and start again: what is done stays done"
         )
-    if "database is locked" in low or "lock timeout" in low:
+    if codes & _BUSY:
         return VaultBusyError(
             f"{place}: another process has held it for {PATIENCE} seconds", "try again later"
         )
-    if "malformed" in low or "not a database" in low:
+    if codes & _DAMAGED:
         return VaultDamagedError(f"{place}: is damaged, or is no vault", RESTORE)
-    return VaultError(f"{place}: {words}")
+    return VaultError(f"{place}: {' '.join(str(error).split())}")

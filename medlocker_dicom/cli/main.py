@@ -25,6 +25,7 @@ try:
         inspect,
         lock,
         recipient,
+        restore,
         unlock,
         vault,
     )
@@ -48,6 +49,7 @@ app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 app.add_typer(recipient.app, name="recipient")
 app.add_typer(grant.app, name="grant")
+vault.app.command("restore")(restore.restore)
 app.add_typer(vault.app, name="vault")
 app.add_typer(bundles.app, name="bundles")
 

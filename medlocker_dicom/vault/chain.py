@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 START: Final = bytes(32)
 """Hash before the first entry."""
 
-RESTORE: Final = "restore the vault from a backup"
+RESTORE: Final = "restore the vault from a backup: medlocker vault restore FILE"
 """What to do about a damaged vault."""
 
 
