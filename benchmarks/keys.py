@@ -55,9 +55,9 @@ def measured(place: str, instances: int, recipients: int, kem: Kem) -> dict[str,
     vault = make_vault(place_of(place))
     with vault.writing() as writing:
         people.begin(writing, issuer.public)
-        people.add(writing, "custodian", custodian.public, custodian=True)
+        people.add(writing, issuer, "custodian", custodian.public, custodian=True)
         for one in others:
-            people.add(writing, one.name, one.public)
+            people.add(writing, issuer, one.name, one.public)
     for first in range(0, instances, 500):
         with vault.writing() as writing:
             for number in range(first, min(first + 500, instances)):

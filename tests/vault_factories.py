@@ -73,9 +73,9 @@ def house(place: str) -> House:
     vault = make_vault(place_of(place), clock)
     with vault.writing() as writing:
         people.begin(writing, ISSUER.public)
-        people.add(writing, "custodian", CUSTODIAN.public, custodian=True)
-        people.add(writing, "alice", ALICE.public)
-        people.add(writing, "bob", BOB.public)
+        people.add(writing, ISSUER, "custodian", CUSTODIAN.public, custodian=True)
+        people.add(writing, ISSUER, "alice", ALICE.public)
+        people.add(writing, ISSUER, "bob", BOB.public)
         writing.checkpoint(ISSUER)
     return House(vault, clock)
 

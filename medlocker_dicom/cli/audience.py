@@ -92,4 +92,4 @@ def enter(audience: Audience, issuer: Identity, vault: Vault) -> None:
     with vault.writing() as writing:
         people.check_issuer(writing.connection, issuer)
         for name, public in audience.recipients.items():
-            people.add(writing, name, public)
+            people.add(writing, issuer, name, public)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medlocker_dicom.cli.guard import plain
-from medlocker_dicom.cli.identity import read_public_keys
-from medlocker_dicom.cli.store import VaultOption, opened
+from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_public_keys
+from medlocker_dicom.cli.store import IssuerOption, VaultOption, opened
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 
@@ -28,7 +28,7 @@ def group() -> None:
 
 
 @app.command()
-def add(
+def add(  # noqa: PLR0913  one parameter an option
     keys: Annotated[
         list[Path], typer.Argument(metavar="PUB...", help="Public key files, or folders of them.")
     ],
@@ -38,8 +38,10 @@ def add(
         bool, typer.Option("--custodian", help="Every lock is issued to them too, for good.")
     ] = False,
     vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Add recipients; compare their fingerprints with them."""
+    """Add recipients, whom the issuer signs; compare their fingerprints with them."""
     found = read_public_keys(keys)
     if name:
         if len(found) > 1:
@@ -48,9 +50,11 @@ def add(
     with opened(vault) as store:
         from medlocker_dicom.vault import people  # noqa: PLC0415  SQLAlchemy
 
+        signer = read_issuer(issuer, passphrase_file)
         with store.writing() as writing:
             for called, public in found.items():
-                people.add(writing, called, public, custodian=custodian)
+                people.add(writing, signer, called, public, custodian=custodian)
+            writing.checkpoint(signer)
     for called, public in found.items():
         sys.stdout.write(plain(f"{called} {public.fingerprint}") + f"\n  {public.words}\n")
 
@@ -88,13 +92,21 @@ def show(name: Name, *, vault: VaultOption = None) -> None:
 
 
 @app.command()
-def retire(name: Name, *, vault: VaultOption = None) -> None:
+def retire(
+    name: Name,
+    *,
+    vault: VaultOption = None,
+    issuer: IssuerOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
     """Issue nothing to a recipient any more; what they have is revoked by `grant revoke`."""
     with opened(vault) as store:
         from medlocker_dicom.vault import people  # noqa: PLC0415  SQLAlchemy
 
+        signer = read_issuer(issuer, passphrase_file)
         with store.writing() as writing:
-            one = people.retire(writing, name)
+            one = people.retire(writing, signer, name)
+            writing.checkpoint(signer)
     sys.stdout.write(plain(f"{name} is retired; {one.grants} grants of theirs still open") + "\n")
 
 

@@ -12,12 +12,19 @@ import typer
 
 from medlocker_dicom.cli.engine import check_vault
 from medlocker_dicom.cli.guard import plain
-from medlocker_dicom.cli.identity import PassphraseFile, read_issuer, read_private, read_public_keys
+from medlocker_dicom.cli.identity import (
+    PassphraseFile,
+    read_issuer,
+    read_private,
+    read_public,
+    read_public_keys,
+)
 from medlocker_dicom.cli.progress import counting
 from medlocker_dicom.cli.store import IssuerOption, VaultOption, opened, place_chosen
 from medlocker_dicom.errors import (
     KeyRefusedError,
     UsageError,
+    VaultDamagedError,
     VaultMissingError,
     VaultVersionError,
 )
@@ -28,6 +35,12 @@ from medlocker_dicom.keyfile.moments import text_of
 if TYPE_CHECKING:
     from medlocker_dicom.database import Place
 
+WhoseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--issuer", metavar="PUB", help="Public key of the issuer that it must be signed by."
+    ),
+]
 app = typer.Typer(help="Keep what was locked, who may open it, and what happened.")
 
 
@@ -77,7 +90,7 @@ def init(
         with made.writing() as writing:
             people.begin(writing, signer.public)
             for name, keeper in keepers.items():
-                people.add(writing, name, keeper, custodian=True)
+                people.add(writing, signer, name, keeper, custodian=True)
             writing.checkpoint(signer)
     finally:
         made.close()
@@ -103,7 +116,7 @@ def _begun(place: Place) -> bool:
 
 
 @app.command()
-def check(*, vault: VaultOption = None) -> None:
+def check(*, vault: VaultOption = None, issuer: WhoseOption = None) -> None:
     """Check every grant against its instance, its signature and the audit chain."""
     with opened(vault) as store:
         from medlocker_dicom.vault.check import Counts  # noqa: PLC0415  SQLAlchemy
@@ -114,8 +127,9 @@ def check(*, vault: VaultOption = None) -> None:
             raise TypeError("a check ends with its counts")
         sys.stdout.write(
             f"{found.instances} instances, {found.grants} grants, {found.live} of them live: "
-            "all in order\n"
+            f"all in order, signed by {found.issuer}\n"
         )
+        _check_whose(found.issuer, issuer)
         if found.uncared:
             sys.stderr.write(
                 f"{found.uncared} instances have no grant of a custodian: nothing can be issued "
@@ -151,6 +165,7 @@ def audit(
             metavar="LENGTH:HEAD", help="What an earlier audit printed; it must still hold."
         ),
     ] = "",
+    issuer: WhoseOption = None,
 ) -> None:
     """Follow the audit chain from its first entry to its head."""
     before = _noted(noted)
@@ -158,12 +173,13 @@ def audit(
         from medlocker_dicom.vault import check  # noqa: PLC0415  SQLAlchemy
 
         found = check.audit(store, before)
+        _check_whose(found.issuer, issuer)
         if of or history:
             for line in check.history(store, of):
                 sys.stdout.write(plain(line) + "\n")
         sys.stderr.write(
-            f"{found.length} entries follow each other; signed up to entry {found.signed}; note "
-            "elsewhere, for the next audit:\n"
+            f"{found.length} entries follow each other; signed up to entry {found.signed} by "
+            f"{found.issuer}; note elsewhere, for the next audit:\n"
         )
         sys.stdout.write(f"{found.note}\n")
 
@@ -237,6 +253,15 @@ def receive(
             others = f", {strange} left out: of objects that the vault does not know"
             line = f"{path}: {entered} new entries{others if strange else ''}"
             sys.stdout.write(plain(line) + "\n")
+
+
+def _check_whose(found: str, issuer: Path | None) -> None:
+    """Compare who signs a vault with who is known to: its own word is not enough."""
+    if issuer is not None and found != (known := read_public(issuer).fingerprint):
+        raise VaultDamagedError(
+            f"the vault is signed by {found}, not by {known}",
+            "somebody has put another in its place",
+        )
 
 
 def _noted(text: str) -> tuple[int, bytes] | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NAME = ".medlocker-journal"
 #: Longest line that is read back: a thumbnail and a few grants take a hundredth of it.
 MAX_LINE = 16 << 20
+_DROPPED = "dropped"
 _MODE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
@@ -41,6 +42,7 @@ class Journal:
     def __init__(self, folder: Path, lines: list[dict[str, Any]]) -> None:
         self._folder = folder
         self.entries = {str(line["path"]): line for line in lines}
+        self.entries = {path: line for path, line in self.entries.items() if _DROPPED not in line}
 
     def done(self, path: Path, source_sha256: str | None) -> dict[str, Any] | None:
         """Give the entry of an item whose source and result are what they were when it was added.
@@ -65,6 +67,11 @@ class Journal:
         """
         append_line(self._folder / NAME, json.dumps(entry).encode())
         self.entries[str(entry["path"])] = entry
+
+    def drop(self, path: str) -> None:
+        """Take back an item's entry: it is not done; raises as `add`."""
+        append_line(self._folder / NAME, json.dumps({"path": path, _DROPPED: True}).encode())
+        self.entries.pop(path, None)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from medlocker_dicom.errors import (
     DuplicateInstanceError,
     MedLockerError,
     OutputError,
+    VaultChangedError,
     VaultError,
 )
 from medlocker_dicom.files import sha256_of, write_file, write_private
@@ -161,7 +162,7 @@ class LockRun:
                     digest = sha256_of(whole)
                     done = journal.done(path, digest)
                     if done and self._packet_there(done):
-                        self._into_vault(done)
+                        self._into_vault(journal, done)
                         yield Item(path, number, len(files), "already", entry=done)
                         continue
                     with contained(whole):
@@ -194,7 +195,7 @@ class LockRun:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             raise
-        self._into_vault(entry)
+        self._into_vault(journal, entry)
 
     def _packet_path(self, entry: Mapping[str, Any]) -> Path:
         uid = str(entry["record"]["locked_sop_instance_uid"])
@@ -205,16 +206,30 @@ class LockRun:
         wanted: str | None = entry["packet_sha256"]
         return wanted is None or sha256_of(self._packet_path(entry)) == wanted
 
-    def _into_vault(self, entry: Mapping[str, Any]) -> None:
-        """Store a done file in the vault, if there is one and it is not there yet."""
+    def _into_vault(self, journal: Journal, entry: Mapping[str, Any]) -> None:
+        """Store a done file in the vault, if there is one and it is not there yet.
+
+        What the vault refuses is undone: nobody could revoke the grants of a file that it does
+        not know.
+        """
         if self.vault is None:
             return
+        try:
+            self._store(self.vault, entry)
+        except (DuplicateInstanceError, VaultChangedError):
+            journal.drop(entry["path"])
+            for path in (self.destination / entry["path"], self._packet_path(entry)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            raise
+
+    def _store(self, vault: Vault, entry: Mapping[str, Any]) -> None:
         record, path = entry["record"], self._packet_path(entry)
         issued = [load_grant(base64.b64decode(text)) for text in entry["grants"]]
         packet = path.read_bytes() if entry["packet_sha256"] else None
         signer = self.locker.issuer.public.verify_key
         instance = instance_of(record, issued, signer, packet)
-        with self.vault.writing() as writing:
+        with vault.writing() as writing:
             if keep(writing, instance, issued, again=self.again):
                 writing.checkpoint(self.locker.issuer)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +47,14 @@ class Audited:
         Hash of the last one, 32 bytes.
     signed
         Up to which entry an issuer has signed the chain; 0 for nothing.
-    at
-        Seconds since 1970 of the last entry.
+    issuer
+        Fingerprint of the present one.
     """
 
     length: int
     head: bytes
     signed: int
-    at: int
+    issuer: str
 
     @property
     def note(self) -> str:
@@ -78,17 +77,8 @@ def audit(vault: Vault, noted: tuple[int, bytes] | None = None) -> Audited:
     VaultDamagedError
         An entry was altered, removed or moved; or a checkpoint or the noted head does not fit.
     """
-    with _understood(), vault.reading() as connection:
+    with vault.reading() as connection:
         return _audited(connection, noted)
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Take values that nobody could have put there by `medlocker` for what they are: damage."""
-    try:
-        yield
-    except (TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
-        raise VaultDamagedError("the vault holds values that make no sense", RESTORE) from error
 
 
 def _audited(
@@ -97,22 +87,25 @@ def _audited(
     each: Callable[[Entry], object] = lambda _: None,
 ) -> Audited:
     """Follow the chain; `each` sees every entry that is in its place."""
-    keys = set(people.lineage(connection).verify_keys)
+    lineage = people.lineage(connection)
+    keys = set(lineage.verify_keys)
     marks = {row.length: row for row in connection.execute(select(checkpoints))}
     last = connection.execute(select(head)).one()
-    length, signed, hash_ = 0, 0, START
+    length, signed, hash_, at = 0, 0, START, 0
     if noted == (0, hash_):
         noted = None
     for entry in follow(_entries(connection)):
-        length, hash_ = entry.number, entry.hash
+        length, hash_, at = entry.number, entry.hash, entry.at
         if length in marks:
             _check_mark(marks.pop(length), entry, keys)
             signed = length
         if noted is not None and noted[0] == length and noted[1] != hash_:
             raise VaultDamagedError(f"the chain up to {entry} is not the one that was noted")
         each(entry)
-    if (length, hash_) != (last.length, last.hash):
-        raise VaultDamagedError(f"the audit chain ends at entry {length}, not at {last.length}")
+    if (length, hash_, at) != (last.length, last.hash, last.at):
+        raise VaultDamagedError(
+            f"the audit chain ends at entry {length}, and not as its head says", RESTORE
+        )
     if length and not signed:
         raise VaultDamagedError("no checkpoint of an issuer is left in the audit chain")
     if marks:
@@ -123,7 +116,7 @@ def _audited(
         raise VaultDamagedError(
             f"the audit chain ends at entry {length}, and {noted[0]} entries were noted"
         )
-    return Audited(length, hash_, signed, last.at)
+    return Audited(length, hash_, signed, lineage.issuer.fingerprint)
 
 
 def _check_mark(mark: Any, entry: Entry, keys: set[bytes]) -> None:
@@ -143,7 +136,7 @@ def _entries(connection: Connection) -> Iterator[Entry]:
 
 def history(vault: Vault, locked_uid: str = "") -> Iterator[str]:
     """Tell the chain's entries in words, or those that name one instance."""
-    with _understood(), vault.reading() as connection:
+    with vault.reading() as connection:
         for entry in _entries(connection):
             detail = json.loads(entry.detail)
             if locked_uid and locked_uid not in (
@@ -164,13 +157,16 @@ class Counts:
     instances, grants, live
         How many.
     uncared
-        Instances for which no custodian has a live grant.
+        Instances for which no custodian has a live grant without an end.
+    issuer
+        Fingerprint of who signs.
     """
 
     instances: int
     grants: int
     live: int
     uncared: int
+    issuer: str
 
 
 def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
@@ -187,30 +183,32 @@ def check(vault: Vault) -> Iterator[tuple[int, int] | Counts]:
         The first that does not fit, named.
     """
     tale = Told()
-    with _understood(), vault.reading() as connection:
-        _audited(connection, each=tale.play)
+    with vault.reading() as connection:
+        found = _audited(connection, each=tale.play)
         _check_file(connection)
         keys = people.lineage(connection).verify_keys
         _check_people(connection, tale)
         _check_instances(connection, tale, keys)
         total = connection.scalar(select(func.count()).select_from(grants)) or 0
-        live: dict[bytes, set[str]] = {}
+        lives, lasting = 0, dict[bytes, set[str]]()
         rows = connection.execution_options(yield_per=1000).execute(select(grants))
         for number, row in enumerate(rows, 1):
             grant = grant_of(row)
             _check_grant(grant, row, tale)
             if row.live:
                 verify(grant, keys[-1])
-                live.setdefault(grant.recipient, set()).add(grant.locked_uid)
+                lives += 1
+                if grant.expires is None:
+                    lasting.setdefault(grant.recipient, set()).add(grant.locked_uid)
             if number % 1000 == 0:
                 yield number, total
         if tale.grants:
             uid = next(iter(tale.grants.values()))[0]
             raise VaultDamagedError(f"a grant for {uid} was removed from the vault", RESTORE)
-        keepers = [one.public.id for one in people.everyone(connection) if one.custodian]
-        cared = set().union(*(live.get(one, set()) for one in keepers))
+        keepers = [one.public.id for one in people.custodians(connection)]
+        cared = set().union(*(lasting.get(one, set()) for one in keepers))
     uncared = len(set(tale.instances) - cared)
-    yield Counts(len(tale.instances), total, sum(map(len, live.values())), uncared)
+    yield Counts(len(tale.instances), total, lives, uncared, found.issuer)
 
 
 def _check_people(connection: Connection, tale: Told) -> None:

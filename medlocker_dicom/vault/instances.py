@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, or_, select, update
 
-from medlocker_dicom.errors import DuplicateInstanceError, SignatureError, UsageError, VaultError
+from medlocker_dicom.errors import (
+    DuplicateInstanceError,
+    SignatureError,
+    UsageError,
+    VaultChangedError,
+)
 from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.rows import grant_row
-from medlocker_dicom.vault.schema import grants, instances
+from medlocker_dicom.vault.schema import grants, instances, recipients
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
 
     from medlocker_dicom.keyfile import Grant, Lineage
     from medlocker_dicom.vault.vault import Vault, Writing
+
+
+_ANEW = (
+    "lock the rest into a new folder, as the vault is now; for what is in the vault already, "
+    "medlocker grant export writes the keys"
+)
 
 
 @dataclass(frozen=True)
@@ -162,15 +173,17 @@ def keep(
     ------
     DuplicateInstanceError
         The vault knows an earlier lock.
-    VaultError
-        A grant is not signed by the vault's present issuer.
+    VaultChangedError
+        A grant is not signed by the vault's present issuer, or is for somebody who is retired, or
+        none is for a custodian.
     """
     connection = writing.connection
     if _holds(connection, instance.locked_uid, [grant.grant_id for grant in issued]):
         return False
     if not again:
         check_new(connection, instance.source_uid)
-    check_signed(people.lineage(connection), issued)
+    _check_signed(people.lineage(connection), issued)
+    _check_whom(connection, issued)
     earlier = select(instances.c.locked_uid).where(instances.c.source_uid == instance.source_uid)
     replaced = list(connection.scalars(earlier))
     connection.execute(
@@ -197,23 +210,25 @@ def keep(
     return True
 
 
-def check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:
-    """Check that grants are the present issuer's: somebody may have handed over meanwhile.
-
-    Raises
-    ------
-    VaultError
-        One is not.
-    """
+def _check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:
+    """Check that grants are the present issuer's: somebody may have handed over meanwhile."""
     try:
         for grant in issued:
             grant.verify(lineage.issuer.verify_key)
     except SignatureError as error:
-        raise VaultError(
-            f"{error}: the vault's issuer is {lineage.issuer.fingerprint} now",
-            "lock the rest into a new folder, with --issuer; for what is in the vault already, "
-            "medlocker grant export writes the keys",
+        raise VaultChangedError(
+            f"{error}: the vault's issuer is {lineage.issuer.fingerprint} now", _ANEW
         ) from error
+
+
+def _check_whom(connection: Connection, issued: Sequence[Grant]) -> None:
+    """Check that grants are for those whom the vault issues to now, all custodians among them."""
+    active = people.everyone(connection, recipients.c.retired.is_(None))
+    to = {grant.recipient for grant in issued}
+    if to - {one.public.id for one in active}:
+        raise VaultChangedError("somebody whom this is locked for was retired meanwhile", _ANEW)
+    if missing := [one.name for one in active if one.custodian and one.public.id not in to]:
+        raise VaultChangedError(f"{missing[0]} became a custodian meanwhile", _ANEW)
 
 
 def digest_of(content: bytes | None) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
 from medlocker_dicom.errors import (
     IdentityError,
     KeyRefusedError,
+    SignatureError,
     UsageError,
     VaultDamagedError,
     VaultError,
@@ -18,13 +19,16 @@ from medlocker_dicom.errors import (
 from medlocker_dicom.files import check_called
 from medlocker_dicom.keyfile import Lineage, fingerprint_of
 from medlocker_dicom.keyfile.canonical import dumps
+from medlocker_dicom.keyfile.encoding import encode
 from medlocker_dicom.keyfile.moments import moment_of
 from medlocker_dicom.keyfile.public import PublicIdentity, parse_line
+from medlocker_dicom.keyfile.signing import check_signature
 from medlocker_dicom.keyfile.succession import read_succession, succession_record
+from medlocker_dicom.vault.chain import RESTORE
 from medlocker_dicom.vault.schema import grants, issuers, recipients
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
     from medlocker_dicom.keyfile import Identity
     from medlocker_dicom.vault.vault import Writing
@@ -145,16 +149,26 @@ def _add_issuer(writing: Writing, number: int, public: PublicIdentity, step: str
     writing.connection.execute(insert(issuers), values)
 
 
-def add(writing: Writing, name: str, public: PublicIdentity, *, custodian: bool = False) -> None:
+def add(
+    writing: Writing,
+    issuer: Identity,
+    name: str,
+    public: PublicIdentity,
+    *,
+    custodian: bool = False,
+) -> None:
     """Add a recipient; one who is there by that name and key already is left as they are.
 
     Raises
     ------
     UsageError
         The name cannot be that of a file, the name or the key is taken, or they are retired.
+    VaultError
+        The issuer is not the vault's.
     """
     check_called(name)
     connection = writing.connection
+    check_issuer(connection, issuer)
     query = select(recipients).where((recipients.c.name == name) | (recipients.c.id == public.id))
     for row in connection.execute(query):
         if row.name != name:
@@ -171,51 +185,119 @@ def add(writing: Writing, name: str, public: PublicIdentity, *, custodian: bool 
             role = "a custodian" if row.custodian else "a recipient, not a custodian,"
             raise UsageError(f"{name} is {role} in the vault already")
         return
+    one = Recipient(name, public, custodian, writing.now, None, 0)
     values = {
         "id": public.id,
         "name": name,
         "line": public.line,
         "custodian": custodian,
         "added": writing.now,
+        "signature": issuer.sign(_message(one)),
     }
     connection.execute(insert(recipients), values)
     event = "custodian-added" if custodian else "recipient-added"
     writing.note(event, name=name, recipient=public.fingerprint)
 
 
-def retire(writing: Writing, name: str) -> Recipient:
+def retire(writing: Writing, issuer: Identity, name: str) -> Recipient:
     """Let nobody issue to a recipient any more; what was issued stays until it is revoked.
 
     Raises
     ------
     UsageError
-        There is none, they are retired already, or no other custodian has as many grants.
+        There is none, they are retired already, or no other custodian can do all that they can.
+    VaultError
+        The issuer is not the vault's.
     """
+    check_issuer(writing.connection, issuer)
     found = find(writing.connection, name)
     if found.retired is not None:
         raise UsageError(f"{name} is retired already")
-    others = [one for one in custodians(writing.connection) if one.name != name]
-    if found.custodian and not any(one.grants >= found.grants for one in others):
+    if found.custodian and not _replaceable(writing.connection, found):
         raise UsageError(
             f"{name} is the only custodian who can issue for everything",
             "add another one, medlocker recipient add --custodian, and issue to them first",
         )
-    statement = update(recipients).where(recipients.c.name == name)
-    writing.connection.execute(statement.values(retired=writing.now))
+    _sign(writing.connection, issuer, replace(found, retired=writing.now))
     writing.note("recipient-retired", name=name, recipient=found.public.fingerprint)
     return found
 
 
+def _replaceable(connection: Connection, custodian: Recipient) -> bool:
+    """Tell whether some other custodian can issue again whatever this one can."""
+    theirs = _cared(connection, custodian)
+    others = [one for one in custodians(connection) if one.name != custodian.name]
+    return any(theirs <= _cared(connection, one) for one in others)
+
+
+def _cared(connection: Connection, custodian: Recipient) -> set[str]:
+    """Read the locked UIDs for which a custodian has a live grant without an end."""
+    query = select(grants.c.locked_uid).where(
+        grants.c.recipient == custodian.public.id, grants.c.live, grants.c.expires.is_(None)
+    )
+    return set(connection.scalars(query))
+
+
+def sign_all(connection: Connection, issuer: Identity, old: bytes) -> None:
+    """Sign every recipient anew, for the next issuer.
+
+    Parameters
+    ----------
+    connection
+        Of a writer.
+    issuer
+        Who signs from now on.
+    old
+        Ed25519 public key of who signed until now, 32 bytes.
+
+    Raises
+    ------
+    VaultDamagedError
+        A row is not signed by the old one.
+    """
+    for row in connection.execute(_query()).all():
+        _sign(connection, issuer, _recipient(row, old))
+
+
+def _sign(connection: Connection, issuer: Identity, one: Recipient) -> None:
+    """Let the issuer sign a row, with when they were retired."""
+    statement = update(recipients).where(recipients.c.id == one.public.id)
+    values = {"retired": one.retired, "signature": issuer.sign(_message(one))}
+    connection.execute(statement.values(**values))
+
+
+def _message(one: Recipient) -> bytes:
+    """Give the bytes that the issuer signs of a recipient."""
+    role = int(one.custodian)
+    parts = (one.public.id, one.name, one.public.line, role, one.added, one.retired)
+    return encode("medlocker/recipient/v1", *parts)
+
+
 def everyone(connection: Connection, *conditions: ColumnElement[bool]) -> list[Recipient]:
-    """List the recipients by name, or those whose rows meet the conditions."""
+    """List the recipients by name, or those whose rows meet the conditions.
+
+    Raises
+    ------
+    VaultError
+        There is no issuer yet.
+    VaultDamagedError
+        A row is not signed by the present issuer.
+    """
+    rows = connection.execute(_query().where(*conditions)).all()
+    if not rows:
+        return []
+    key = lineage(connection).issuer.verify_key
+    return [_recipient(row, key) for row in rows]
+
+
+def _query() -> Select[Any]:
     count = (
         select(func.count())
         .where(grants.c.recipient == recipients.c.id, grants.c.live)
         .scalar_subquery()
         .label("live_grants")
     )
-    query = select(recipients, count).where(*conditions).order_by(recipients.c.name)
-    return [_recipient(row) for row in connection.execute(query)]
+    return select(recipients, count).order_by(recipients.c.name)
 
 
 def find(connection: Connection, name: str) -> Recipient:
@@ -260,11 +342,18 @@ def custodians(connection: Connection) -> list[Recipient]:
     return everyone(connection, recipients.c.custodian, recipients.c.retired.is_(None))
 
 
-def _recipient(row: Row[tuple[object, ...]]) -> Recipient:
+def _recipient(row: Row[Any], key: bytes) -> Recipient:
+    """Read a row that the issuer with this Ed25519 public key has signed."""
     try:
+        check_called(row.name)
         public = parse_line(row.line)
-    except IdentityError as error:
-        raise VaultDamagedError(f"the public key of {row.name} in the vault is damaged") from error
+        numbers = (row.added, row.retired, row.live_grants)
+        found = Recipient(row.name, public, bool(row.custodian), *numbers)
+        check_signature(key, _message(found), row.signature, "recipient")
+    except (IdentityError, SignatureError, UsageError) as error:
+        raise VaultDamagedError(
+            f"recipient {row.name} in the vault is not as the issuer signed them", RESTORE
+        ) from error
     if public.id != row.id:
-        raise VaultDamagedError(f"the public key of {row.name} in the vault is another's")
-    return Recipient(row.name, public, row.custodian, row.added, row.retired, row.live_grants)
+        raise VaultDamagedError(f"the public key of {row.name} in the vault is another's", RESTORE)
+    return found

@@ -35,6 +35,7 @@ def rotate(vault: Vault, old: Identity, new: Identity) -> int:
     with vault.writing() as writing:
         connection = writing.connection
         people.succeed(writing, old, new)
+        people.sign_all(connection, new, old.public.verify_key)
         rows = connection.execute(select(grants).where(grants.c.live)).all()
         changed = []
         for row in rows:

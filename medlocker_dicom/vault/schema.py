@@ -42,6 +42,7 @@ issuers = Table(
     Column("succession", Text),
 )
 
+#: Each row is signed by the present issuer: who writes the database adds nobody.
 recipients = Table(
     "recipient",
     metadata,
@@ -51,6 +52,7 @@ recipients = Table(
     Column("custodian", Boolean, nullable=False),
     Column("added", BigInteger, nullable=False),
     Column("retired", BigInteger),
+    Column("signature", LargeBinary, nullable=False),
 )
 
 instances = Table(

@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 
 from medlocker_dicom import database
 from medlocker_dicom.database import Place, Tables, named
-from medlocker_dicom.errors import ClockError, UsageError
+from medlocker_dicom.errors import ClockError, UsageError, VaultDamagedError
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import chain, people
 from medlocker_dicom.vault.schema import checkpoints, entries, head, metadata
@@ -38,6 +38,17 @@ _SLACK: Final = 3600
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Take values that nobody could have put there by `medlocker` for what they are: damage."""
+    try:
+        yield
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise VaultDamagedError(
+            "the vault holds values that make no sense", chain.RESTORE
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ class Vault:
         level = {} if self.place.file else {"isolation_level": "REPEATABLE READ"}
         with (
             named(self.place),
+            _understood(),
             self.engine.connect().execution_options(**level) as connection,
             connection.begin(),
         ):
@@ -131,6 +143,7 @@ class Vault:
         """Begin a transaction that writes: the connection, and the head of the chain."""
         with (
             named(self.place),
+            _understood(),
             self.engine.connect().execution_options(writing=True) as connection,
             connection.begin(),
         ):

@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from desk import QUICK, Desk, edit_json, granted, results, same_pixels, tree
+from medlocker_dicom.folder import lock as folder_lock
 from medlocker_dicom.keyfile import (
     dump_detached,
     dump_identity,
@@ -560,3 +561,38 @@ def test_names_without_an_encoding(
     outcome = owner.run(*command)
     assert len(outcome.errors) == bool(outcome.code), outcome.err
     assert "all in order" in owner.good("vault", "check").out
+
+
+def test_what_the_vault_refuses_is_undone(owner: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that another run locked meanwhile: no file, no packet, no key of this one stays."""
+    source = owner.eyes("src", 2)
+    first = owner / "first"
+    owner.good("lock", owner.eye("one/eye0.dcm", 0).parent, first, "--to", "alice", *QUICK)
+    monkeypatch.setattr(folder_lock, "check_new", lambda *_: None)  # as if it came just after
+    second = owner / "second"
+    outcome = owner.run("lock", source, second, "--to", "alice", "--detached", *QUICK)
+    assert (outcome.code, len(outcome.errors)) == (3, 1), outcome.err
+    assert len(list((second / "packets").iterdir())) == len(granted(second)) == 1
+    assert not (second / "eye0.dcm").exists()
+    again = owner.run("lock", source, second, "--to", "alice", "--detached", *QUICK)
+    assert (again.code, len(again.errors)) == (3, 1), again.err
+    assert not (second / "eye0.dcm").exists()
+    assert "2 instances, 4 grants, 4 of them live" in owner.good("vault", "check").out
+
+
+def test_a_vault_in_anothers_place(owner: Desk) -> None:
+    """A vault that a stranger made says who signs it, and is refused where that is compared."""
+    identity = load_identity((owner / "config/medlocker/issuer.key").read_bytes(), bytes)
+    own = owner.put("own.pub", dump_public(identity.public))
+    owner.good("vault", "check", "--issuer", own)
+    owner.good("vault", "audit", "--issuer", own)
+    owner.good(
+        "vault", "init", "--vault", owner / "other.db", "--no-custodian",
+        "--issuer", owner.person("mallory"),
+    )  # fmt: skip
+    where = ("--vault", owner / "other.db")
+    fingerprint = owner.identity("mallory").public.fingerprint
+    assert fingerprint in owner.good("vault", "check", *where).out
+    assert fingerprint in owner.good("vault", "audit", *where).err
+    refused(owner, 10, "not by", "vault", "check", *where, "--issuer", own)
+    refused(owner, 10, "not by", "vault", "audit", *where, "--issuer", own)

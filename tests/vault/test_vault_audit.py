@@ -7,11 +7,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
 
-from medlocker_dicom.errors import ClockError, UsageError, VaultDamagedError, VaultError
+from medlocker_dicom.errors import (
+    ClockError,
+    MedLockerError,
+    UsageError,
+    VaultDamagedError,
+    VaultError,
+)
 from medlocker_dicom.keyfile.canonical import dumps
 from medlocker_dicom.keyfile.succession import hand_over, succession_record
-from medlocker_dicom.vault import chain
+from medlocker_dicom.vault import chain, people
 from medlocker_dicom.vault.check import audit, check, history
+from medlocker_dicom.vault.export import export
+from medlocker_dicom.vault.grants import listed
 from medlocker_dicom.vault.revocation import revoke
 from medlocker_dicom.vault.rotation import rotate
 from medlocker_dicom.vault.rows import grant_row
@@ -41,6 +49,13 @@ def tampered(home: House, change: Callable[[Connection], object]) -> None:
     """Change the database behind the vault's back."""
     with home.vault.engine.connect() as connection, connection.begin():
         change(connection)
+
+
+def last_at(home: House) -> int:
+    """When the last entry was made."""
+    with home.vault.reading() as connection:
+        at: int = connection.scalars(select(head.c.at)).one()
+    return at
 
 
 def test_an_untouched_chain_is_in_order(home: House) -> None:
@@ -227,8 +242,11 @@ def damages() -> dict[str, Callable[[Connection], object]]:
                 "line": made("mallory").public.line,
                 "custodian": True,
                 "added": 0,
+                "signature": bytes(64),
             },
         ),
+        "a time pushed ahead": lambda c: c.execute(update(head).values(at=head.c.at + 1)),
+        "a recipient retired": lambda c: c.execute(update(recipients).values(retired=5)),
         "a recipient made custodian": lambda c: c.execute(
             update(recipients).where(recipients.c.name == "bob").values(custodian=True)
         ),
@@ -318,14 +336,14 @@ def test_a_damaged_recipient_is_named(quick: House) -> None:
 def test_a_clock_in_the_past_writes_nothing(home: House) -> None:
     """An hour behind the last entry is no clock; minutes are, and entries never go backwards."""
     lived(home)
-    before = audit(home.vault)
+    before, was = audit(home.vault), last_at(home)
     home.clock.now -= timedelta(hours=2)
     with pytest.raises(ClockError, match=r"before the vault's last entry of 2026-11-23T12:00:00Z"):
         home.lock(8)
     assert audit(home.vault) == before
     home.clock.now += timedelta(hours=2) - timedelta(minutes=5)
     home.lock(8)
-    assert audit(home.vault).at == before.at
+    assert last_at(home) == was
 
 
 def test_a_clock_that_was_wrong_is_reset(home: House) -> None:
@@ -342,7 +360,7 @@ def test_a_clock_that_was_wrong_is_reset(home: House) -> None:
     before, now = home.vault.reset_clock(ISSUER)
     assert (before, now) == (NOW + timedelta(days=20000), NOW)
     home.lock(2)
-    assert audit(home.vault).at == int(NOW.timestamp())
+    assert last_at(home) == int(NOW.timestamp())
     assert list(check(home.vault))
     assert any("clock-reset before=2081-" in line for line in history(home.vault))
     with pytest.raises(UsageError, match="not in the future"):
@@ -387,3 +405,92 @@ def test_values_without_sense_are_damage(quick: House, column: str, value: str) 
         list(check(quick.vault))
     with suppress(VaultDamagedError):
         assert list(history(quick.vault))
+
+
+def test_who_writes_the_database_adds_nobody(quick: House) -> None:
+    """A custodian with a sound entry in the chain, unsigned: nothing is sealed to them."""
+    quick.lock(0)
+    mallory = made("mallory").public
+    row = {
+        "id": mallory.id,
+        "name": "../../escaped",
+        "line": mallory.line,
+        "custodian": True,
+        "added": 0,
+        "signature": bytes(64),
+    }
+    with quick.vault.writing() as writing:
+        writing.connection.execute(insert(recipients), row)
+        fingerprint = mallory.fingerprint
+        writing.note("custodian-added", name="../../escaped", recipient=fingerprint)
+    for name in ("../../escaped", "eve"):
+        tampered(
+            quick,
+            lambda c, n=name: c.execute(  # type: ignore[misc]  # bound now
+                update(recipients).where(recipients.c.id == mallory.id).values(name=n)
+            ),
+        )
+        for attempt in (
+            lambda: list(check(quick.vault)),
+            lambda: quick.lock(1),
+        ):
+            with pytest.raises(VaultDamagedError):
+                attempt()
+
+
+def test_a_recipient_who_comes_back_is_found(quick: House) -> None:
+    """A row as it was signed before its retirement contradicts the chain."""
+    with quick.vault.reading() as connection:
+        query = select(recipients).where(recipients.c.name == "bob")
+        before = connection.execute(query).one()._asdict()
+    with quick.vault.writing() as writing:
+        people.retire(writing, ISSUER, "bob")
+        writing.checkpoint(ISSUER)
+    assert list(check(quick.vault))
+    tampered(
+        quick,
+        lambda c: c.execute(update(recipients).where(recipients.c.name == "bob").values(**before)),
+    )
+    with pytest.raises(VaultDamagedError, match="bob"):
+        list(check(quick.vault))
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("audit_head", "at", "'noon'"),
+        ("audit_head", "length", "x'00'"),
+        ("audit_head", "hash", "5"),
+        ("recipient", "line", "x'ff'"),
+        ("recipient", "added", "'long ago'"),
+        ("recipient", "retired", "1e300"),
+        ("recipient", "name", "name || 7"),
+        ("recipient", "signature", "'text'"),
+        ("key_grant", "issued", "'then'"),
+        ("key_grant", "expires", "1e300"),
+        ("key_grant", "sealed", "'text'"),
+        ("instance", "packet", "'text'"),
+        ("instance", "record", "x'ff'"),
+        ("instance", "locked", "'never'"),
+        ("issuer", "line", "5"),
+        ("audit_checkpoint", "signature", "7"),
+    ],
+)
+def test_rows_without_sense_give_one_error(
+    quick: House, table: str, column: str, value: str
+) -> None:
+    """Whoever reads them: an error of ours, never a traceback, or the value does not matter."""
+    lived(quick)
+    tampered(quick, lambda c: c.exec_driver_sql(f"UPDATE {table} SET {column} = {value}"))
+    for attempt in (
+        lambda: audit(quick.vault),
+        lambda: list(check(quick.vault)),
+        lambda: list(listed(quick.vault, "", ALL)),
+        lambda: list(history(quick.vault)),
+        lambda: quick.lock(7, ALICE),
+        lambda: quick.reissue("alice"),
+        lambda: export(quick.vault, ISSUER, "bob", ALL),
+        lambda: rotate(quick.vault, ISSUER, made("next")),
+    ):
+        with suppress(MedLockerError):
+            attempt()

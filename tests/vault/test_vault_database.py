@@ -347,9 +347,9 @@ def test_nothing_is_half_written(home: House) -> None:
 
     def half() -> None:
         with home.vault.writing() as writing:
-            people.add(writing, "carol", made("carol").public)
+            people.add(writing, ISSUER, "carol", made("carol").public)
             writing.checkpoint(ISSUER)
-            people.retire(writing, "nobody")
+            people.retire(writing, ISSUER, "nobody")
 
     with pytest.raises(UsageError, match="nobody"):
         half()

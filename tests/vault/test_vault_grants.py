@@ -15,6 +15,7 @@ from medlocker_dicom.errors import (
     NoGrantError,
     SignatureError,
     UsageError,
+    VaultChangedError,
     VaultDamagedError,
     VaultError,
 )
@@ -86,7 +87,9 @@ def test_a_new_recipient_through_the_custodian(home: House) -> None:
     assert home.reissue() == (0, 0)
     keyfile = exported(home)
     assert all(opens(keyfile, number, BOB) for number in range(3))
-    assert counts(home.vault) == Counts(instances=3, grants=9, live=9, uncared=0)
+    assert counts(home.vault) == Counts(
+        instances=3, grants=9, live=9, uncared=0, issuer=ISSUER.public.fingerprint
+    )
 
 
 def test_batches_are_durable_one_by_one(quick: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +173,7 @@ def test_the_custodian_cannot_be_revoked_by_mistake(quick: House) -> None:
     with pytest.raises(UsageError, match="custodian"):
         revoke(quick.vault, ISSUER, "custodian", ALL)
     with quick.vault.writing() as writing, pytest.raises(UsageError, match="only custodian"):
-        people.retire(writing, "custodian")
+        people.retire(writing, ISSUER, "custodian")
 
 
 def test_a_new_custodian_takes_over(quick: House) -> None:
@@ -179,10 +182,10 @@ def test_a_new_custodian_takes_over(quick: House) -> None:
         quick.lock(number)
     second = made("second custodian")
     with quick.vault.writing() as writing:
-        people.add(writing, "second", second.public, custodian=True)
+        people.add(writing, ISSUER, "second", second.public, custodian=True)
     assert quick.reissue("second").done == 2
     with quick.vault.writing() as writing:
-        people.retire(writing, "custodian")
+        people.retire(writing, ISSUER, "custodian")
     run = reissue.Reissue(quick.vault, ISSUER, second, "bob", ALL)
     assert list(run.run())[-1].done == 2
     assert opens(exported(quick), 1, BOB)
@@ -271,7 +274,7 @@ def test_nothing_goes_to_the_retired(quick: House) -> None:
     """No lock, no grant, no export; what they had stays until it is revoked."""
     quick.lock(0, ALICE)
     with quick.vault.writing() as writing:
-        assert people.retire(writing, "alice").grants == 1
+        assert people.retire(writing, ISSUER, "alice").grants == 1
     for attempt in (
         lambda: quick.reissue("alice"),
         lambda: export(quick.vault, ISSUER, "alice", ALL),
@@ -280,21 +283,33 @@ def test_nothing_goes_to_the_retired(quick: House) -> None:
             attempt()
     with quick.vault.writing() as writing:
         with pytest.raises(UsageError, match="retired already"):
-            people.retire(writing, "alice")
+            people.retire(writing, ISSUER, "alice")
         with pytest.raises(UsageError, match="is retired"):
-            people.add(writing, "alice", ALICE.public)
+            people.add(writing, ISSUER, "alice", ALICE.public)
+    with pytest.raises(VaultChangedError, match="retired"):
+        quick.lock(1, ALICE)
+    assert counts(quick.vault).instances == 1
     assert revoke(quick.vault, ISSUER, "alice", ALL)[0] == 1
+
+
+def test_a_lock_is_for_every_custodian(quick: House) -> None:
+    """A lock that began before somebody became custodian is refused, who could not issue for it."""
+    with quick.vault.writing() as writing:
+        people.add(writing, ISSUER, "second", made("second").public, custodian=True)
+    with pytest.raises(VaultChangedError, match="second became a custodian"):
+        quick.lock(0, ALICE)
+    assert counts(quick.vault).instances == 0
 
 
 def test_names_and_keys_are_unique(quick: House) -> None:
     """Neither a name with another key nor a key with another name; the same again is nothing."""
     before = audit(quick.vault)
     with quick.vault.writing() as writing:
-        people.add(writing, "alice", ALICE.public)
+        people.add(writing, ISSUER, "alice", ALICE.public)
         with pytest.raises(UsageError, match="another key"):
-            people.add(writing, "alice", made("mallory").public)
+            people.add(writing, ISSUER, "alice", made("mallory").public)
         with pytest.raises(UsageError, match="that of alice"):
-            people.add(writing, "alicia", ALICE.public)
+            people.add(writing, ISSUER, "alicia", ALICE.public)
     assert audit(quick.vault) == before
 
 
@@ -306,9 +321,9 @@ def test_a_name_is_that_of_a_file(quick: House, name: str) -> None:
     """What could lead elsewhere, or move a terminal's cursor, is no name."""
     with quick.vault.writing() as writing:
         with pytest.raises(UsageError, match="cannot be a recipient's name"):
-            people.add(writing, name, made("carol").public)
+            people.add(writing, ISSUER, name, made("carol").public)
         for good in ("Bob of Elsewhere", "bob@clinic.example", "Zoë", "x", "y" * 64):
-            people.add(writing, good, made(good).public)
+            people.add(writing, ISSUER, good, made(good).public)
 
 
 def test_a_source_is_locked_once(home: House) -> None:
@@ -330,7 +345,9 @@ def test_a_source_is_locked_once(home: House) -> None:
         assert keep(writing, one, other, again=True)
     states = {one.recipient: one.state for one in listed(home.vault, "alice", ALL)}
     assert states == {"alice": "replaced"}
-    assert counts(home.vault) == Counts(instances=1, grants=4, live=2, uncared=0)
+    assert counts(home.vault) == Counts(
+        instances=1, grants=4, live=2, uncared=0, issuer=ISSUER.public.fingerprint
+    )
 
 
 def test_detached_packets_come_with_the_export(home: House) -> None:

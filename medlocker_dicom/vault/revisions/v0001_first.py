@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.Column("custodian", sa.Boolean(), nullable=False),
         sa.Column("added", sa.BigInteger(), nullable=False),
         sa.Column("retired", sa.BigInteger(), nullable=True),
+        sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_recipient")),
         sa.UniqueConstraint("name", name=op.f("uq_recipient_name")),
     )
