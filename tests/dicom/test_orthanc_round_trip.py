@@ -1,16 +1,8 @@
 """Locked instances through a real archive: what Orthanc stores and gives back still unlocks."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,104 +12,19 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
 
+from archives import Archive, orthanc_in
 from desk import Desk, Outcome, granted, results, same_pixels
 from factories import make_fundus
 from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.phantom import phantom
 
-PATIENCE = 30  # s for Orthanc to start or to stop
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A running Orthanc on this machine: ports of its REST API and of its DICOM node."""
-
-    http: int
-    dicom: int
-
-    def rest(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
-        """Answer a GET, with a body a POST, or the method named."""
-        url = f"http://127.0.0.1:{self.http}{path}"
-        request = urllib.request.Request(url, body, method=method)
-        with DIRECT.open(request, timeout=PATIENCE) as answer:
-            data: bytes = answer.read()
-        return data
-
-    def json(self, path: str, body: bytes | None = None) -> Any:
-        """Answer as `rest`, decoded."""
-        return json.loads(self.rest(path, body))
-
-    def file_of(self, sop_uid: str) -> bytes:
-        """Return the file of the one instance of that SOP Instance UID."""
-        (name,) = self.json("/tools/lookup", sop_uid.encode())
-        return self.rest(f"/instances/{name['ID']}/file")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_until_up(archive: Archive, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return when the REST API answers; fail with the log where it never does."""
-    for _ in range(10 * PATIENCE):
-        if process.poll() is not None:
-            break
-        try:
-            archive.rest("/system")
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"Orthanc does not answer\n{log.read_text()}")
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[Archive]:
-    """Run an Orthanc that takes what it is sent; stop it in the end."""
-    program = shutil.which("Orthanc", path="/usr/bin:/usr/sbin:" + os.environ["PATH"])
-    assert program is not None
-    archive = Archive(free_port(), free_port())
-    settings = {
-        "StorageDirectory": str(folder),
-        "IndexDirectory": str(folder),
-        "HttpPort": archive.http,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "DicomAet": "ORTHANC",
-        "DicomPort": archive.dicom,
-        "DicomAlwaysAllowStore": True,
-        "DicomAlwaysAllowGet": True,
-        "Plugins": [],
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    log = folder / "log.txt"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [program, folder / "orthanc.json"], stdout=stream, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_until_up(archive, process, log)
-        yield archive
-    finally:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Archive]]:
     """Return what starts this file's Orthanc at the first call, and then returns it."""
     with ExitStack() as stack:
-        yield cache(lambda: stack.enter_context(running(tmp_path_factory.mktemp("orthanc"))))
+        yield cache(lambda: stack.enter_context(orthanc_in(tmp_path_factory.mktemp("orthanc"))))
 
 
 @pytest.fixture
@@ -125,8 +32,7 @@ def orthanc(peer: Callable[[str], object], start: Callable[[], Archive]) -> Arch
     """Return a running Orthanc that holds nothing."""
     peer("Orthanc")  # skips or fails where it is missing
     archive = start()
-    for patient in archive.json("/patients"):
-        archive.rest(f"/patients/{patient}", method="DELETE")
+    archive.empty()
     return archive
 
 
