@@ -355,15 +355,21 @@ class Audit(_Strict):
         Appended to; None for none.
     syslog_host, syslog_port, authorities
         A server of syslog over TLS (RFC 5425); None for none.
+    certificate, key
+        PEM: the node's own, where that server asks for them.
     """
 
     file: File | None = None
     syslog_host: str | None = None
     syslog_port: Port = 6514
     authorities: File | None = None
+    certificate: File | None = None
+    key: File | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Audit:
+        if (self.certificate is None) is not (self.key is None):
+            raise ValueError("certificate and key belong together")
         if self.file is not None and self.syslog_host is not None:
             raise ValueError("file and syslog_host are two ways; choose one")
         return self
