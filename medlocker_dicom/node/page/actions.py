@@ -1,0 +1,71 @@
+"""What the page's buttons do, and what its probes ask: given to the page, not made by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from medlocker_dicom.node import ledger as queue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from medlocker_dicom.node.ledger import Ledger
+
+
+class Actions(Protocol):
+    """What a person can do about an object; each raises `UsageError` where it cannot be done."""
+
+    def retry(self, object_id: str, who: str) -> None:
+        """Let a held object go its way again from the beginning."""
+
+    def discard(self, object_id: str, who: str) -> None:
+        """Let a held object go nowhere."""
+
+    def release(self, object_id: str, route: str, destinations: Sequence[str], who: str) -> None:
+        """Let a held object leave as it came, to a route's destinations."""
+
+    def retry_delivery(self, object_id: str, destination: str, who: str) -> None:
+        """Try a parked or waiting delivery now."""
+
+
+class Probes(Protocol):
+    """What machines ask."""
+
+    def health(self) -> Sequence[str]:
+        """Tell in words what is wrong with the node; nothing while it works."""
+
+    def ready(self) -> Sequence[str]:
+        """Tell in words why nothing can be received now; nothing while it can."""
+
+    def metrics(self) -> bytes:
+        """Give the metrics in the text format of Prometheus."""
+
+
+@dataclass(frozen=True)
+class LedgerActions:
+    """Actions that change the queue and nothing else.
+
+    Attributes
+    ----------
+    ledger
+        The queue.
+    """
+
+    ledger: Ledger
+
+    def retry(self, object_id: str, who: str) -> None:  # noqa: ARG002  the queue does not keep it
+        """Let a held object go its way again from the beginning."""
+        queue.retry(self.ledger, object_id)
+
+    def discard(self, object_id: str, who: str) -> None:
+        """Let a held object go nowhere."""
+        queue.discard(self.ledger, object_id, who)
+
+    def release(self, object_id: str, route: str, destinations: Sequence[str], who: str) -> None:
+        """Let a held object leave as it came, to a route's destinations."""
+        queue.release(self.ledger, object_id, route, destinations, who)
+
+    def retry_delivery(self, object_id: str, destination: str, who: str) -> None:  # noqa: ARG002
+        """Try a parked or waiting delivery now."""
+        queue.retry_delivery(self.ledger, object_id, destination)
