@@ -59,7 +59,8 @@ def lock(  # noqa: PLR0913  one parameter an option
     again: Annotated[
         bool,
         typer.Option(
-            "--again", help="Lock anew what the vault knows; keys for the old lock end there."
+            "--again",
+            help="Lock anew what the vault knows; nothing more is issued for the old lock.",
         ),
     ] = False,
     issuer: Annotated[
@@ -155,6 +156,11 @@ def lock(  # noqa: PLR0913  one parameter an option
         )
         codes = [one.error.exit_code for one in shown(run.items(), "locking", _note) if one.error]
     _say(destination, len(codes), as_json=as_json)
+    if again and store is not None:
+        sys.stderr.write(
+            "key files that are out still open what was locked before; to end that, name its "
+            "locked UIDs: medlocker grant revoke --instance\n"
+        )
     if codes:
         raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
 

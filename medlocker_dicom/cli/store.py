@@ -33,16 +33,22 @@ IssuerOption = Annotated[
     Path | None,
     typer.Option("--issuer", metavar="FILE", help="Identity that signs; by default your own."),
 ]
+#: What several of them together select is the union.
 Studies = Annotated[
-    list[str] | None, typer.Option("--study", metavar="UID", help="Only this study; repeat.")
+    list[str] | None,
+    typer.Option(
+        "--study",
+        metavar="UID",
+        help="Only this study, and what else is named by --study, --series or --instance; repeat.",
+    ),
 ]
 Series = Annotated[
     list[str] | None,
-    typer.Option("--series", metavar="UID", help="Only this series, source or locked; repeat."),
+    typer.Option("--series", metavar="UID", help="As --study: a series, source or locked."),
 ]
 Instances = Annotated[
     list[str] | None,
-    typer.Option("--instance", metavar="UID", help="Only this instance, source or locked; repeat."),
+    typer.Option("--instance", metavar="UID", help="As --study: an instance, source or locked."),
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,12 +30,14 @@ from medlocker_dicom.folder.keys import (
 )
 from medlocker_dicom.folder.listing import folder_of
 from medlocker_dicom.folder.unlock import Item, unlock_folder, verify_folder
-from medlocker_dicom.keyfile import ReceiptEntry, dump_receipt, sign_receipt
-from medlocker_dicom.keyfile.moments import whole_seconds
+from medlocker_dicom.keyfile import ReceiptEntry, caps, dump_receipt, sign_receipt
 from medlocker_dicom.keyfile.receipt import UNLOCKED
+from medlocker_dicom.parts import batched, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from medlocker_dicom.keyfile import Identity
 
 Source = Annotated[Path, typer.Argument(metavar="SRC", help="Locked DICOM file or folder.")]
 IdentityFile = Annotated[
@@ -108,7 +109,7 @@ def unlock(  # noqa: PLR0913  one parameter an option
         _report(items, "unlocking", source, as_json=as_json)
     finally:
         if receipt is not None:
-            write_file(receipt, dump_receipt(sign_receipt(keys.identity, entries)))
+            _write_receipts(receipt, keys.identity, entries)
 
 
 def verify(  # noqa: PLR0913  one parameter an option
@@ -165,14 +166,28 @@ def _keys(  # noqa: PLR0913  one parameter an option
 
 
 def _noted(items: Iterable[Item], entries: list[ReceiptEntry]) -> Iterator[Item]:
-    """Pass items on; what they say of a locked object becomes entries of a receipt."""
+    """Pass items on; what they say of a locked object becomes entries of a receipt.
+
+    Those of an earlier run among them: a receipt tells of all that the destination holds.
+    """
     for item in items:
-        now = whole_seconds(datetime.now(UTC))
-        if item.state == "unlocked" and item.grant_id is not None:
-            entries.append(ReceiptEntry(item.locked_uid, item.grant_id, now, UNLOCKED))
-        elif item.locked_uid and isinstance(item.error, KeyRefusedError | LockedObjectError):
-            entries.append(ReceiptEntry(item.locked_uid, None, now, type(item.error).__name__))
+        if item.at is not None and item.locked_uid:
+            if item.grant_id is not None:
+                entries.append(ReceiptEntry(item.locked_uid, item.grant_id, item.at, UNLOCKED))
+            elif isinstance(item.error, KeyRefusedError | LockedObjectError):
+                outcome = type(item.error).__name__
+                entries.append(ReceiptEntry(item.locked_uid, None, item.at, outcome))
         yield item
+
+
+def _write_receipts(path: Path, recipient: Identity, entries: list[ReceiptEntry]) -> None:
+    """Sign and write what there is to tell; several files where one would be too large.
+
+    A run that came to nothing leaves an earlier receipt as it is.
+    """
+    parts = list(batched(entries, caps.MAX_RECEIPT_ENTRIES))
+    for where, part in zip(numbered(path, len(parts)), parts, strict=True):
+        write_file(where, dump_receipt(sign_receipt(recipient, part)))
 
 
 def _report(items: Iterable[Item], verb: str, source: Path, *, as_json: bool) -> None:

@@ -175,8 +175,12 @@ def audit(
         found = check.audit(store, before)
         _check_whose(found.issuer, issuer)
         if of or history:
+            known = False
             for line in check.history(store, of):
+                known = True
                 sys.stdout.write(plain(line) + "\n")
+            if of and not known:
+                raise UsageError(f"{of}: the audit chain tells nothing of it")
         sys.stderr.write(
             f"{found.length} entries follow each other; signed up to entry {found.signed} by "
             f"{found.issuer}; note elsewhere, for the next audit:\n"

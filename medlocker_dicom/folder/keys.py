@@ -213,7 +213,7 @@ def read_statuses(paths: Sequence[Path]) -> tuple[StatusList, ...]:
     KeyFileError, SignatureError
         One is unreadable, malformed, or not signed by the issuer that it names.
     """
-    return tuple(_read_status(path) for path in paths)
+    return tuple(read_status(path) for path in paths)
 
 
 def discover_statuses(
@@ -227,7 +227,7 @@ def discover_statuses(
         The lists, and why each file that is left out was.
     """
     found = dict.fromkeys(path for place in places for path in find_beside(place, ".mlstatus"))
-    loaded, left_out = _usable(list(found), _read_status)
+    loaded, left_out = _usable(list(found), read_status)
     return tuple(loaded), left_out
 
 
@@ -295,7 +295,8 @@ def _check_issuer(path: Path, lineage: Lineage, issuer: PublicIdentity | None) -
         )
 
 
-def _read_status(path: Path) -> StatusList:
+def read_status(path: Path) -> StatusList:
+    """Read and verify one status list; raises as `read_statuses`."""
     return read_named(path, load_status, caps.MAX_STATUS_BYTES)
 
 
@@ -310,9 +311,12 @@ def read_named(
     Raises
     ------
     MedLockerError
-        Of the class `unreadable` where it cannot be read; else as `load`.
+        Of the class `unreadable` where it cannot be read, or is a pipe, which would keep its
+        reader waiting; else as `load`.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise unreadable(f"{path}: is no plain file")
         with path.open("rb") as stream:
             data = stream.read(size + 1)
     except OSError as error:

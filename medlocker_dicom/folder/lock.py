@@ -38,6 +38,7 @@ from medlocker_dicom.folder.listing import (
 )
 from medlocker_dicom.folder.report import render_report
 from medlocker_dicom.keyfile import (
+    caps,
     dump_detached,
     dump_grant,
     dump_keyfile,
@@ -46,6 +47,7 @@ from medlocker_dicom.keyfile import (
 )
 from medlocker_dicom.keyfile.detached import SUFFIX
 from medlocker_dicom.keyfile.moments import moment_of, seconds
+from medlocker_dicom.parts import batched, numbered
 from medlocker_dicom.pipeline.lock import LockedInstance, Locker, lock
 from medlocker_dicom.vault.instances import check_new, instance_of, keep
 from medlocker_dicom.vault.people import check_issuer
@@ -295,8 +297,11 @@ class LockRun:
         everyone = zip(self.names, locker.everyone, strict=True)
         for column, (name, (recipient, _)) in enumerate(everyone):
             grants = [load_grant(base64.b64decode(entry["grants"][column])) for entry in entries]
-            keyfile = sign_keyfile(locker.issuer, recipient, grants, issued, lineage)
-            write_file(self.destination / KEYS / f"{name}.mlkey", dump_keyfile(keyfile))
+            parts = list(batched(grants, caps.MAX_GRANTS)) or [grants]
+            paths = numbered(self.destination / KEYS / f"{name}.mlkey", len(parts))
+            for path, part in zip(paths, parts, strict=True):
+                keyfile = sign_keyfile(locker.issuer, recipient, part, issued, lineage)
+                write_file(path, dump_keyfile(keyfile))
         used = {
             key for entry in entries for key in _label_keys(PurePath(entry["path"]), _uid(entry))
         }

@@ -20,6 +20,7 @@ from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.folder.contain import contained
 from medlocker_dicom.folder.journal import open_journal
 from medlocker_dicom.folder.listing import check_apart, folder_of, list_files, plain_file
+from medlocker_dicom.keyfile.moments import moment_of, seconds, whole_seconds
 from medlocker_dicom.pipeline.unlock import unlock, verify
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Item:
         SOP Instance UID of the locked object, where it could be read.
     grant_id
         Of the grant that opened it, 16 bytes.
+    at
+        When, in whole seconds of UTC: for ``already``, when it was unlocked.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class Item:
     issuer: str = ""
     locked_uid: str = ""
     grant_id: bytes | None = None
+    at: datetime | None = None
 
 
 def _now() -> datetime:
@@ -160,13 +164,13 @@ class _Attempt:
     uid
         SOP Instance UID of the object as soon as it is read.
     entry
-        For the journal, once it is open: issuer, locked_uid, grant_id.
+        For the journal, once it is open: issuer, locked_uid, grant_id, at.
     """
 
     def __init__(self, keys: Keys, now: datetime) -> None:
-        self._keys, self._now = keys, now
+        self._keys, self._now = keys, whole_seconds(now)
         self.uid = ""
-        self.entry: dict[str, str] = {}
+        self.entry: dict[str, str | int] = {}
 
     def run(self, path: Path, opener: _Opener[T_co]) -> T_co:
         """Open a file by the first of its grants that does.
@@ -190,13 +194,14 @@ class _Attempt:
                         "issuer": key.issuer.fingerprint,
                         "locked_uid": self.uid,
                         "grant_id": key.grant.grant_id.hex(),
+                        "at": seconds(self._now),
                     }
                     return result
                 raise refused[0]
 
     def failed(self, item: Item, error: MedLockerError) -> Item:
         """Give the item of a file that did not open."""
-        return replace(item, state="failed", error=error, locked_uid=self.uid)
+        return replace(item, state="failed", error=error, locked_uid=self.uid, at=self._now)
 
 
 def _opened(entry: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +210,7 @@ def _opened(entry: dict[str, Any]) -> dict[str, Any]:
         "issuer": entry["issuer"],
         "locked_uid": entry["locked_uid"],
         "grant_id": bytes.fromhex(entry["grant_id"]),
+        "at": moment_of(entry["at"]),
     }
 
 

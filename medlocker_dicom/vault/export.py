@@ -11,8 +11,9 @@ from sqlalchemy import select
 from medlocker_dicom.errors import NoGrantError, VaultDamagedError
 from medlocker_dicom.keyfile import caps, dump_keyfile, dump_status, sign_keyfile
 from medlocker_dicom.keyfile.moments import moment_of
+from medlocker_dicom.parts import batched
 from medlocker_dicom.vault import people
-from medlocker_dicom.vault.grants import batched, live_grants, selected
+from medlocker_dicom.vault.grants import check_selected, live_count, open_grants, selected
 from medlocker_dicom.vault.revocation import present_status
 from medlocker_dicom.vault.schema import instances
 
@@ -34,6 +35,8 @@ class Exported:
         Locked UIDs whose detached packets the vault holds.
     grants
         How many.
+    expired
+        How many were left out because their time is over.
     status
         Content of the status list; None where nothing was ever revoked.
     """
@@ -41,18 +44,19 @@ class Exported:
     keyfiles: tuple[bytes, ...]
     packets: tuple[str, ...]
     grants: int
+    expired: int
     status: bytes | None
 
 
 def export(vault: Vault, issuer: Identity, to: str, selection: Selection) -> Exported:
-    """Put a recipient's live grants into key files.
+    """Put a recipient's live grants into key files; those that have expired are left out.
 
     Raises
     ------
     UsageError
-        The recipient is unknown or retired.
+        The recipient is unknown or retired, or a UID selects nothing.
     NoGrantError
-        They have no live grant for what is selected.
+        They have no live grant for what is selected, or all have expired.
     VaultError
         The issuer is not the vault's, or the database fails.
     """
@@ -60,11 +64,15 @@ def export(vault: Vault, issuer: Identity, to: str, selection: Selection) -> Exp
         connection = writing.connection
         lineage = people.check_issuer(connection, issuer)
         recipient = people.find_active(connection, to, "exported to")
-        held = live_grants(connection, recipient.public.id, selected(selection))
+        check_selected(connection, selection)
+        own, chosen = recipient.public.id, selected(selection)
+        held = open_grants(connection, own, vault.clock(), chosen)
+        expired = live_count(connection, own, chosen) - len(held)
         if not held:
+            every = f"all {expired} grants of {to} for what is selected have expired"
             raise NoGrantError(
-                f"{to} has no grant for what is selected",
-                f"issue it: medlocker grant reissue --to {to}",
+                every if expired else f"{to} has no grant for what is selected",
+                f"issue them: medlocker grant reissue --to {to}",
             )
         now = moment_of(writing.now)
         keyfiles = []
@@ -78,9 +86,8 @@ def export(vault: Vault, issuer: Identity, to: str, selection: Selection) -> Exp
         detached = set(connection.scalars(with_packet))
         packets = tuple(one.locked_uid for one in held if one.locked_uid in detached)
         writing.checkpoint(issuer)
-    return Exported(
-        tuple(keyfiles), packets, len(held), None if status is None else dump_status(status)
-    )
+    listed = None if status is None else dump_status(status)
+    return Exported(tuple(keyfiles), packets, len(held), expired, listed)
 
 
 def packet(vault: Vault, locked_uid: str) -> bytes:

@@ -11,8 +11,9 @@ from sqlalchemy import insert, update
 from medlocker_dicom.errors import NoGrantError, UsageError
 from medlocker_dicom.keyfile import issue_grant, open_grant
 from medlocker_dicom.keyfile.grant import GRANT_ID_BYTES
+from medlocker_dicom.parts import batched
 from medlocker_dicom.vault import people
-from medlocker_dicom.vault.grants import batched, live_grants, live_uids, selected_uids
+from medlocker_dicom.vault.grants import check_selected, open_grants, open_uids, selected_uids
 from medlocker_dicom.vault.instances import note_grant
 from medlocker_dicom.vault.rows import grant_row
 from medlocker_dicom.vault.schema import grants
@@ -73,7 +74,8 @@ class Reissue:
     expires
         First moment at which the new grants no longer open; None for no end.
     renew
-        Whether a recipient's live grants are replaced; else they are left alone.
+        Whether a recipient's live grants are replaced; else they are left alone, but for those
+        that have expired.
     """
 
     vault: Vault
@@ -92,7 +94,8 @@ class Reissue:
         Raises
         ------
         UsageError
-            The recipient is unknown or retired, or nothing is selected.
+            The recipient is unknown or retired, a UID selects nothing, or a custodian's grants
+            would end.
         NoGrantError
             The custodian has no grant for a selected instance.
         KeyRefusedError
@@ -113,10 +116,16 @@ class Reissue:
     def _todo(self, connection: Connection) -> list[str]:
         """List the locked UIDs for which a grant is to be issued."""
         to = people.find_active(connection, self.to, "issued to")
+        if to.custodian and self.expires is not None:
+            raise UsageError(
+                f"{self.to} is a custodian, whose grants never expire", "leave out --expires"
+            )
+        now = self.vault.clock()
+        check_selected(connection, self.selection)
         selected = selected_uids(connection, self.selection)
         if not selected:
             raise UsageError("nothing that was locked is selected")
-        kept = live_uids(connection, self.custodian.public.id)
+        kept = open_uids(connection, self.custodian.public.id, now)
         if missing := [uid for uid in selected if uid not in kept]:
             raise NoGrantError(
                 f"{self.custodian.public.fingerprint} has no grant for {len(missing)} of "
@@ -125,22 +134,23 @@ class Reissue:
             )
         if self.renew:
             return selected
-        theirs = live_uids(connection, to.public.id)
+        theirs = open_uids(connection, to.public.id, now)
         return [uid for uid in selected if uid not in theirs]
 
     def _issue(self, uids: Sequence[str], lineage: Lineage) -> None:
         """Issue the grants of one batch in one transaction."""
+        now, keeper = self.vault.clock(), self.custodian.public.id
+        chosen = grants.c.locked_uid.in_(uids)
         with self.vault.reading() as connection:
             to = people.find(connection, self.to)
-            own = live_grants(connection, self.custodian.public.id, grants.c.locked_uid.in_(uids))
+            own = open_grants(connection, keeper, now, chosen)
         issued = [self._seal(grant, to, lineage) for grant in own]
         with self.vault.writing() as writing:
             # Somebody may have retired them, issued the same, or handed over meanwhile.
             people.check_issuer(writing.connection, self.issuer)
             people.find_active(writing.connection, self.to, "issued to")
-            chosen = grants.c.locked_uid.in_(uids)
-            live = live_uids(writing.connection, to.public.id, chosen)
-            kept = live_grants(writing.connection, self.custodian.public.id, chosen)
+            live = open_uids(writing.connection, to.public.id, now, chosen)
+            kept = open_grants(writing.connection, keeper, now, chosen)
             still = {one.locked_uid for one in kept if one in own}  # else it was locked again
             fresh = [
                 one

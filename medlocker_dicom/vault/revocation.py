@@ -10,7 +10,7 @@ from medlocker_dicom.errors import NoGrantError, UsageError
 from medlocker_dicom.keyfile import StatusList, sign_status
 from medlocker_dicom.keyfile.moments import moment_of
 from medlocker_dicom.vault import people
-from medlocker_dicom.vault.grants import selected
+from medlocker_dicom.vault.grants import check_selected, selected
 from medlocker_dicom.vault.instances import note_grant
 from medlocker_dicom.vault.rows import grant_of
 from medlocker_dicom.vault.schema import grants, statuses
@@ -36,7 +36,7 @@ def revoke(vault: Vault, issuer: Identity, to: str, selection: Selection) -> tup
     Raises
     ------
     UsageError
-        The recipient is unknown, or the custodian.
+        The recipient is unknown, or the custodian, or a UID selects nothing.
     NoGrantError
         They have none that is not revoked.
     VaultError
@@ -51,6 +51,7 @@ def revoke(vault: Vault, issuer: Identity, to: str, selection: Selection) -> tup
                 f"{to} is the custodian: without their grants nothing can be issued again",
                 "issue to a new custodian first, then retire this one",
             )
+        check_selected(connection, selection)
         chosen = (
             grants.c.recipient == recipient.public.id,
             grants.c.revoked.is_(None),

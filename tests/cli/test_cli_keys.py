@@ -1,0 +1,179 @@
+"""Transcripts of what happens to receipts, key files and status lists over several runs."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from desk import QUICK, Desk, granted, tree
+from medlocker_dicom.keyfile import caps, load_receipt
+
+
+@pytest.fixture
+def owner(office: Desk) -> Desk:
+    """An owner's desk with a vault, its custodian, and alice in it."""
+    office.good("vault", "init", "--custodian", office.public("custodian"))
+    office.good("recipient", "add", office.public("alice"))
+    return office
+
+
+def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
+    """Lock some eyes for alice by her name."""
+    source = owner.eyes("src", count)
+    owner.good("lock", source, owner / out, "--to", "alice", *QUICK, *more)
+    return owner / out
+
+
+def refused(owner: Desk, code: int, words: str, *command: str | Path) -> str:
+    """Run a command that must fail with one error that has these words."""
+    outcome = owner.run(*command)
+    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome.err
+    assert words in outcome.err, outcome.err
+    return outcome.err
+
+
+def test_a_receipt_tells_of_earlier_runs_too(archive: Desk, desk: Desk) -> None:
+    """Interrupted, repeated, repeated again: times and grants are those of the unlocking."""
+    source, receipt = desk / "locked", desk / "bob.mlreceipt"
+    shutil.copytree(archive / "locked", source)
+    shutil.move(source / "eye1.dcm", desk / "later.dcm")
+    unlock = ("unlock", source, desk / "back", "--identity", archive.person("bob"))
+    desk.good(*unlock, "--receipt", receipt)
+    (first,) = load_receipt(receipt.read_bytes()).entries
+    shutil.move(desk / "later.dcm", source / "eye1.dcm")
+    desk.good(*unlock, "--receipt", receipt)
+    both = load_receipt(receipt.read_bytes())
+    assert (both.entries[0], len(both.entries)) == (first, 2)
+    desk.good(*unlock, "--receipt", receipt)
+    assert load_receipt(receipt.read_bytes()).entries == both.entries
+    refused(desk, 9, "inside each other", *unlock[:2], source / "back", *unlock[3:], "--receipt",
+            receipt)  # fmt: skip
+    assert load_receipt(receipt.read_bytes()).entries == both.entries
+
+
+def test_much_to_tell_becomes_several_receipts(
+    archive: Desk, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More entries than one may hold are not an error after all the work."""
+    monkeypatch.setattr(caps, "MAX_RECEIPT_ENTRIES", 1)
+    unlock = ("unlock", archive / "locked", desk / "back", "--identity", archive.person("bob"))
+    desk.good(*unlock, "--receipt", desk / "bob.mlreceipt")
+    files = {name for name in tree(desk.root) if name.endswith(".mlreceipt")}
+    assert files == {"bob-1.mlreceipt", "bob-2.mlreceipt"}
+    for name in files:
+        assert len(load_receipt((desk / name).read_bytes()).entries) == 1
+
+
+def test_many_instances_become_several_key_files(
+    office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock of more than a key file may hold ends well; unlock finds all the parts."""
+    monkeypatch.setattr(caps, "MAX_GRANTS", 1)
+    out = office / "locked"
+    assert office.lock(office.eyes("src", 2), out).code == 0
+    assert tree(out / "keys") == {"alice-1.mlkey", "alice-2.mlkey"}
+    assert office.unlock(out, office / "back", "alice").code == 0
+
+
+def test_pipes_called_as_keys_do_not_hang(archive: Desk, desk: Desk) -> None:
+    """Beside the data they are left out, by name they are an error."""
+    out = desk / "locked"
+    shutil.copytree(archive / "locked", out)
+    for name in ("x.mlkey", "x.mlstatus"):
+        os.mkfifo(out / "keys" / name)
+    identity = ("--identity", archive.person("bob"))
+    outcome = desk.good("unlock", out, desk / "back", *identity)
+    assert outcome.err.count("is no plain file") == 2
+    assert outcome.err.count("left out: ") == 2
+    for option, name in (("--key", "x.mlkey"), ("--status", "x.mlstatus")):
+        command = ("verify", out, *identity, option, out / "keys" / name)
+        refused(desk, 7, f"{name}: is no plain file", *command)
+
+
+def test_a_list_is_not_replaced_by_one_that_revokes_less(owner: Desk) -> None:
+    """By a restored vault, or another owner's: neither by grant status nor by an export."""
+    keys = lock(owner) / "keys"
+    owner.good("recipient", "add", owner.public("bob"))
+    backup, status = owner / "backup.db", keys / "revoked.mlstatus"
+    owner.good("grant", "revoke", "--to", "alice", "--status", status, "--instance",
+               min(granted(owner / "locked")))  # fmt: skip
+    owner.good("vault", "backup", backup)
+    owner.good("grant", "revoke", "--to", "alice", "--status", status)
+    before = status.read_bytes()
+    refused(owner, 9, "a vault is there", "vault", "restore", backup)
+    assert "vault.db: " in owner.good("vault", "restore", backup, "--replace").out
+    refused(owner, 9, "1 revoked grants that list 2 lacks", "grant", "status", status)
+    owner.good("grant", "reissue", "--to", "bob", "--custodian", owner.person("custodian"))
+    refused(owner, 9, "revoked.mlstatus", "grant", "export", keys, "--to", "bob")
+    assert not (keys / "bob.mlkey").exists()
+    assert status.read_bytes() == before
+    owner.good("grant", "revoke", "--to", "alice", "--status", status)
+    mallory = ("--issuer", owner.person("mallory"), "--vault", owner / "m.db")
+    owner.good("vault", "init", "--no-custodian", *mallory)
+    refused(owner, 9, "is a list of", "grant", "status", status, *mallory)
+
+
+def test_what_cannot_be_written_is_known_before_anything_is_revoked(owner: Desk) -> None:
+    """A folder that is none, a file that is no list; afterwards, the hint says how to go on."""
+    lock(owner, 1)
+    (owner / "notes").write_text("notes")
+    (owner / "notes.mlstatus").write_text("notes")
+    revoke = ("grant", "revoke", "--to", "alice", "--status")
+    refused(owner, 9, "notes", *revoke, owner / "notes" / "x.mlstatus")
+    refused(owner, 7, "notes.mlstatus", *revoke, owner / "notes.mlstatus")
+    assert "revoked" not in owner.good("grant", "list").out
+    mallory = ("--issuer", owner.person("mallory"), "--vault", owner / "m.db")
+    owner.good("vault", "init", "--no-custodian", *mallory)
+    owner.good("grant", "status", owner / "m.mlstatus", *mallory)
+    said = refused(owner, 9, "is a list of", *revoke, owner / "m.mlstatus")
+    assert "revoked all the same; medlocker grant status" in said
+    assert " revoked" in owner.good("grant", "list").out
+
+
+def test_a_uid_that_selects_nothing_is_named(owner: Desk) -> None:
+    """Among others that do: nothing is issued, exported, revoked or listed."""
+    uid = min(granted(lock(owner)))
+    custodian = ("--custodian", owner.person("custodian"))
+    wrong = ("--instance", uid, "--study", "1.2.3.404")
+    for command in (
+        ("grant", "list"),
+        ("grant", "reissue", "--to", "alice", *custodian, "--renew"),
+        ("grant", "export", owner / "out", "--to", "alice"),
+        ("grant", "revoke", "--to", "alice"),
+    ):
+        refused(owner, 2, "1.2.3.404: nothing", *command, *wrong)
+    assert owner.good("grant", "list").out.count(" live") == 4
+    refused(owner, 2, "1.2.3.404", "vault", "audit", "--of", "1.2.3.404")
+    assert "--series or --instance" in " ".join(owner.good("grant", "revoke", "--help").out.split())
+
+
+def test_what_was_locked_again_is_issued_once(owner: Desk) -> None:
+    """The earlier lock is passed over; the hint says how its keys end, and so they do."""
+    first = lock(owner)
+    owner.good("recipient", "add", owner.public("bob"))
+    source, second = owner / "src", owner / "second"
+    again = owner.good("lock", source, second, "--to", "alice", "--again", *QUICK, "--sl", "5")
+    assert "still open what was locked before" in again.err
+    custodian = ("--custodian", owner.person("custodian"))
+    said = owner.good("grant", "reissue", "--to", "bob", *custodian).out
+    assert said.startswith("2 grants issued")
+    status = second / "keys" / "revoked.mlstatus"
+    uids = [word for uid in granted(first) for word in ("--instance", uid)]
+    assert not granted(first) & granted(second)
+    owner.good("grant", "revoke", "--to", "alice", "--status", status, *uids)
+    shutil.copy(status, first / "keys")
+    assert owner.unlock(first, owner / "old", "alice").code == 3
+    assert owner.unlock(second, owner / "new", "alice").code == 0
+
+
+def test_custodians_grants_never_end(owner: Desk) -> None:
+    """Neither by a lock nor by issuing to a second custodian."""
+    lock(owner, 1)
+    owner.good("recipient", "add", "--custodian", owner.public("second"))
+    issue = ("grant", "reissue", "--to", "second", "--custodian", owner.person("custodian"))
+    refused(owner, 2, "never expire", *issue, "--expires", "2099-12-31")
+    owner.good(*issue)
+    told = [json.loads(line) for line in owner.good("grant", "list", "--json").out.splitlines()]
+    assert {one["recipient"]: one["expires"] for one in told}["second"] is None
