@@ -14,6 +14,27 @@ ENGINE = ("PIL", "cv2", "monai", "onnx", "onnxruntime", "torch")
 VAULT = ("alembic", "sqlalchemy")
 
 
+#: Imported by every command of the node, beside the engine's.
+NODE = (
+    "alembic",
+    "dbos",
+    "dicomweb_client",
+    "prometheus_client",
+    "pydantic",
+    "pynetdicom",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+    "uvicorn",
+    "yaml",
+)
+
+
+def check_node(what_needs: str) -> None:
+    """Say what to install where the node's libraries are missing; else as `check_engine`."""
+    _check(what_needs, (*ENGINE, *NODE), "node")
+
+
 def check_vault(what_needs: str) -> None:
     """Say what to install where the vault's libraries are missing; else as `check_engine`."""
     _check(what_needs, VAULT, "vault")

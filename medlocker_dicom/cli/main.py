@@ -24,6 +24,7 @@ try:
         identity,
         inspect,
         lock,
+        node,
         recipient,
         restore,
         unlock,
@@ -51,6 +52,7 @@ app.add_typer(recipient.app, name="recipient")
 app.add_typer(grant.app, name="grant")
 vault.app.command("restore")(restore.restore)
 app.add_typer(vault.app, name="vault")
+app.add_typer(node.app, name="node")
 app.add_typer(bundles.app, name="bundles")
 
 

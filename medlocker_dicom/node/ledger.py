@@ -202,6 +202,7 @@ def enter(ledger: Ledger, arrival: Arrival) -> Entered:
             "changed": now,
             "state": state,
             "tries": 0,
+            "starts": 0,
             "reason": "another object with this SOP Instance UID was received before"
             if known
             else None,
@@ -226,6 +227,34 @@ def find(ledger: Ledger, object_id: str) -> Row[Any]:
     if row is None:
         raise UsageError(f"no object {object_id[:64]} is in the queue")
     return row
+
+
+def begin(ledger: Ledger, object_id: str) -> int:
+    """Enter that a worker begins with an object; an end is entered by what comes of it.
+
+    Returns
+    -------
+    int
+        How often it was begun with and no end came, this time included.
+    """
+    with ledger.writing() as connection:
+        statement = update(objects).where(objects.c.id == object_id)
+        connection.execute(statement.values(starts=objects.c.starts + 1))
+        starts: int = connection.scalars(
+            select(objects.c.starts).where(objects.c.id == object_id)
+        ).one()
+    return starts
+
+
+def postpone(ledger: Ledger, object_id: str, reason: str, hint: str, delay_s: float) -> None:
+    """Enter that an object could not be worked on now, and when it is tried again."""
+    with ledger.writing() as connection:
+        query = select(objects.c.tries).where(objects.c.id == object_id)
+        tries = connection.scalars(query).one()
+        more = {"tries": tries + 1, "starts": 0, "reason": reason, "hint": hint}
+        _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
+        key = f"{object_id}-{tries + 2}"
+        ledger.enqueue(connection, PROCESS, key, object_id, delay_s=delay_s)
 
 
 def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> None:
@@ -344,7 +373,7 @@ def retry(ledger: Ledger, object_id: str) -> None:
     """
     with ledger.writing() as connection:
         tries = _held(connection, object_id).tries
-        more = {"tries": tries + 1, "reason": None, "hint": None}
+        more = {"tries": tries + 1, "starts": 0, "reason": None, "hint": None}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
         ledger.enqueue(connection, PROCESS, f"{object_id}-{tries + 2}", object_id)
 

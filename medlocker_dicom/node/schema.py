@@ -55,6 +55,7 @@ objects = Table(
     Column("reason", Text),
     Column("hint", Text),
     Column("tries", Integer, nullable=False),
+    Column("starts", Integer, nullable=False),
     Column("result_uid", _UID, index=True),
     Column("result", String(128)),
     Column("locked", BigInteger, index=True),

@@ -236,6 +236,16 @@ def digest_of(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
+def locks_of(connection: Connection, source_uid: str) -> list[tuple[str, bytes]]:
+    """List the locks of a source: locked UID, and the id of each of their grants."""
+    query = (
+        select(grants.c.locked_uid, grants.c.grant_id)
+        .join(instances)
+        .where(instances.c.source_uid == source_uid)
+    )
+    return [(row.locked_uid, row.grant_id) for row in connection.execute(query)]
+
+
 def recorded(vault: Vault, uid: str) -> Iterator[str]:
     """Tell how an instance was locked: the records, JSON, of every lock of it.
 

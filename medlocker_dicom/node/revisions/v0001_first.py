@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("hint", sa.Text(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("starts", sa.Integer(), nullable=False),
         sa.Column("result_uid", sa.String(length=64), nullable=True),
         sa.Column("result", sa.String(length=128), nullable=True),
         sa.Column("locked", sa.BigInteger(), nullable=True),

@@ -1,0 +1,219 @@
+"""medlocker node: run the DICOM node, check its configuration, work for it."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medlocker_dicom.cli.engine import check_node
+from medlocker_dicom.cli.guard import plain
+from medlocker_dicom.cli.identity import read_private
+from medlocker_dicom.errors import MedLockerError
+from medlocker_dicom.files import write_private
+
+if TYPE_CHECKING:
+    from medlocker_dicom.database import Place
+    from medlocker_dicom.node.config import NodeConfig
+    from medlocker_dicom.node.logs import Log
+    from medlocker_dicom.node.spool import Spool
+    from medlocker_dicom.node.supervisor import Child
+    from medlocker_dicom.vault.vault import Vault
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", metavar="YAML", help="The node's configuration.")
+]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, max=64, help="Processes that lock and deliver.")
+]
+app = typer.Typer(help="Take photographs from a PACS, lock them, and pass them on.")
+
+
+@app.callback()
+def group() -> None:
+    """Take photographs from a PACS, lock them, and pass them on."""
+
+
+@app.command()
+def check(*, config: ConfigOption = Path("node.yaml")) -> None:
+    """Check the configuration, and everything that it names."""
+    check_node("the node needs")
+    found = _checked(config)
+    names = ", ".join(found.destinations)
+    line = f"{config}: {len(found.routes)} routes to {names}, in order"
+    sys.stdout.write(plain(line) + "\n")
+
+
+@app.command()
+def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> None:
+    """Run the node until it is told to end."""
+    check_node("the node needs")
+    from medlocker_dicom.node import logs  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.listener import bind  # noqa: PLC0415  the same
+    from medlocker_dicom.node.receiver_arrival import recover  # noqa: PLC0415  the same
+    from medlocker_dicom.node.supervisor import Child, Supervisor  # noqa: PLC0415  the same
+    from medlocker_dicom.node.workflows import open_ledger, prepare  # noqa: PLC0415  the same
+
+    found = _checked(config)
+    spool = _spool(found)
+    spool.prepare()
+    log = _log(found, "node")
+    place = _place(found)
+    prepare(place)
+    ledger = open_ledger(place)
+    recover(spool, ledger, log)
+    ledger.close()
+    listening = bind(found.listen)
+
+    def children() -> list[Child]:
+        now = found
+        try:
+            now = _checked(config)
+        except MedLockerError as error:
+            log.error("node.yaml is unusable: it stays as it was", error=error)  # noqa: TRY400  no traceback
+        return [
+            *(
+                Child(f"receiver {n}", _receive, (now, listening, n))
+                for n in range(now.listen.processes)
+            ),
+            *(Child(f"worker {n}", _work, (now, _worker_name(n))) for n in range(workers)),
+            Child("page", _show, (now,)),
+        ]
+
+    log.info("node started", port=found.listen.port)
+    Supervisor(children, log).run()
+    logs.stop()
+
+
+@app.command()
+def work(
+    *,
+    config: ConfigOption = Path("node.yaml"),
+    name: Annotated[
+        str, typer.Option(help="Of this worker: the same after a restart, and no other's.")
+    ] = "",
+) -> None:
+    """Lock and deliver for a node whose queue is PostgreSQL and whose spool is shared."""
+    check_node("the node needs")
+    _work(_checked(config), name or _worker_name(0))
+
+
+def _checked(path: Path) -> NodeConfig:
+    """Read node.yaml, and look at everything that it names.
+
+    Raises
+    ------
+    MedLockerError
+        Something cannot be used.
+    """
+    from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
+    from medlocker_dicom.node.config import load_config  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.lockers import policy_of  # noqa: PLC0415  the same
+    from medlocker_dicom.vault import people  # noqa: PLC0415  the same
+    from medlocker_dicom.vault.vault import open_vault  # noqa: PLC0415  the same
+
+    found = load_config(path)
+    _place(found)
+    issuer = read_private(found.issuer, found.issuer_passphrase_file)
+    vault = open_vault(place_of(found.vault))
+    try:
+        with vault.reading() as connection:
+            people.check_issuer(connection, issuer)
+            for route in found.routes:
+                policy_of(route.lock)
+                for name in route.lock.recipients:
+                    people.find_active(connection, name, "locked for")
+    finally:
+        vault.close()
+    return found
+
+
+def _place(config: NodeConfig) -> Place:
+    from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
+
+    return place_of(config.database or str(config.spool / "queue.db"))
+
+
+def _spool(config: NodeConfig) -> Spool:
+    from medlocker_dicom.node.spool import Spool  # noqa: PLC0415  the node's libraries
+
+    return Spool(config.spool, config.floor)
+
+
+def _vault(config: NodeConfig) -> Vault:
+    from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
+    from medlocker_dicom.vault.vault import open_vault  # noqa: PLC0415  the same
+
+    return open_vault(place_of(config.vault))
+
+
+def _worker_name(number: int) -> str:
+    return f"{socket.gethostname()}-{number}"
+
+
+def _log(config: NodeConfig, part: str) -> Log:
+    """Set up this process's log; its secret lies in the spool, so that hashes agree."""
+    from medlocker_dicom.node import logs  # noqa: PLC0415  the node's libraries
+
+    path = config.spool / "log.secret"
+    if not path.exists():
+        write_private(path, secrets.token_bytes(32))
+    logs.start(config, path.read_bytes())
+    return logs.Log(part)
+
+
+def _receive(config: NodeConfig, listening: socket.socket, number: int) -> None:
+    """Be a receiver process."""
+    from medlocker_dicom.node.receiver import Receiver, serve  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the same
+
+    log = _log(config, "receiver")
+    ledger = open_ledger(_place(config))
+    serve(Receiver(config, _spool(config), ledger, log, listening, number))
+    ledger.close()
+
+
+def _work(config: NodeConfig, name: str) -> None:
+    """Be a worker process."""
+    from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
+    from medlocker_dicom.node.sender import Senders  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.work import Work  # noqa: PLC0415  the same
+    from medlocker_dicom.node.workflows import open_ledger, working  # noqa: PLC0415  the same
+
+    log = _log(config, "worker")
+    ended = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    spool, place = _spool(config), _place(config)
+    issuer = read_private(config.issuer, config.issuer_passphrase_file)
+    vault, ledger = _vault(config), open_ledger(place)
+    senders = Senders(config.destinations, config.listen.ae_title, spool.incoming)
+    job = Work(lambda: config, spool, ledger, Lockers(vault, issuer), senders, log)
+    with working(place, config, job, name, log):
+        log.info("worker started")
+        ended.wait()
+    senders.close()
+    ledger.close()
+    vault.close()
+
+
+def _show(config: NodeConfig) -> None:
+    """Be the page's process."""
+    from medlocker_dicom.node.page.actions import LedgerActions  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.page.app import make_app  # noqa: PLC0415  the same
+    from medlocker_dicom.node.page.serve import make_server  # noqa: PLC0415  the same
+    from medlocker_dicom.node.probes import NodeProbes  # noqa: PLC0415  the same
+    from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the same
+
+    log = _log(config, "page")
+    ledger, spool, vault = open_ledger(_place(config)), _spool(config), _vault(config)
+    actions, probes = LedgerActions(ledger), NodeProbes(ledger, spool)
+    server = make_server(make_app(config, ledger, spool, vault, actions, probes), config.page)
+    log.info("page started", port=config.page.port)
+    server.run()

@@ -1,0 +1,50 @@
+"""What machines ask of the node: is it well, can it receive, how much is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client import generate_latest
+
+from medlocker_dicom.errors import OutputError, VaultError
+from medlocker_dicom.node import ledger as queue
+
+if TYPE_CHECKING:
+    from medlocker_dicom.node.ledger import Ledger
+    from medlocker_dicom.node.spool import Spool
+
+
+@dataclass(frozen=True)
+class NodeProbes:
+    """Asks ledger and spool.
+
+    Attributes
+    ----------
+    ledger, spool
+        The queue.
+    """
+
+    ledger: Ledger
+    spool: Spool
+
+    def health(self) -> list[str]:
+        """Tell in words what is wrong with the node; nothing while it works."""
+        try:
+            queue.counts(self.ledger)
+        except VaultError as error:
+            return [str(error)]
+        return []
+
+    def ready(self) -> list[str]:
+        """Tell in words why nothing can be received now; nothing while it can."""
+        wrong = self.health()
+        try:
+            self.spool.check_room()
+        except (OutputError, OSError) as error:
+            wrong.append(str(error))
+        return wrong
+
+    def metrics(self) -> bytes:
+        """Give the metrics in the text format of Prometheus."""
+        return generate_latest()

@@ -1,0 +1,206 @@
+"""What a worker does with an object: lock it, send it, delete it at last.
+
+Each of these can be cut off at any moment and begun again: a lock that is in
+the vault is found there by the name of its file, and what is sent twice has
+one SOP Instance UID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import uniform
+from typing import TYPE_CHECKING, Final
+
+from medlocker_dicom.dicom.fundus import decode_fundus
+from medlocker_dicom.dicom.reading import read_file
+from medlocker_dicom.dicom.writing import to_bytes
+from medlocker_dicom.errors import (
+    MedLockerError,
+    NotFundusError,
+    OutputError,
+    PlacementError,
+    SourceError,
+    UsageError,
+    VaultError,
+)
+from medlocker_dicom.keyfile import dump_detached
+from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.config import FORWARD
+from medlocker_dicom.node.ledger import Sending, State
+from medlocker_dicom.node.outcome import Kind
+from medlocker_dicom.node.routes import facts_of, route_for
+from medlocker_dicom.pipeline.lock import lock
+from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydicom.dataset import Dataset
+    from sqlalchemy import Row
+
+    from medlocker_dicom.node.config import NodeConfig, Route
+    from medlocker_dicom.node.ledger import Ledger
+    from medlocker_dicom.node.lockers import Lockers
+    from medlocker_dicom.node.logs import Log
+    from medlocker_dicom.node.sender import Senders
+    from medlocker_dicom.node.spool import Spool
+
+#: Beginnings without an end after which an object is held: it may be what ends the worker.
+MOST_STARTS: Final = 20
+_FIRST_DELAY_S: Final = 5.0
+_LONGEST_DELAY_S: Final = 900.0
+_NO_ROUTE: Final = "no route of node.yaml matches it"
+
+
+def delay_s(tries: int) -> float:
+    """Say how long to wait before try `tries` + 1: twice as long each time, up to 15 minutes.
+
+    A fifth more or less, so that what failed together does not come back together.
+    """
+    wait = min(_FIRST_DELAY_S * 2.0 ** min(tries, 20), _LONGEST_DELAY_S)
+    return wait * uniform(0.8, 1.2)  # noqa: S311  no secret
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker has at hand.
+
+    Attributes
+    ----------
+    config
+        Gives node.yaml as it is now.
+    spool, ledger
+        The queue.
+    lockers
+        Make lockers, and know the vault.
+    senders
+        Send to destinations.
+    log
+        Is told what was done; never of a patient.
+    clock
+        Gives the time with a time zone.
+    """
+
+    config: Callable[[], NodeConfig]
+    spool: Spool
+    ledger: Ledger
+    lockers: Lockers
+    senders: Senders
+    log: Log
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def process(self, object_id: str) -> None:
+        """Lock an object by its route, or hold it; whatever happens, the ledger says what."""
+        row = queue.find(self.ledger, object_id)
+        if row.state != State.RECEIVED:
+            return
+        if queue.begin(self.ledger, object_id) > MOST_STARTS:
+            reason = f"the worker ended {MOST_STARTS} times while it worked on this"
+            self._hold(object_id, reason, "look at the object and at the worker's log, then retry")
+            return
+        try:
+            self._process(row)
+        except (OutputError, VaultError) as error:
+            wait = delay_s(row.tries)
+            queue.postpone(self.ledger, object_id, str(error), error.hint, wait)
+            self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
+        except MedLockerError as error:
+            self._hold(object_id, str(error), error.hint)
+        except MemoryError as error:
+            self._hold(object_id, "it needs more memory than there is", "retry on a larger machine")
+            self.log.error("out of memory", object=object_id, error=error)  # noqa: TRY400  no traceback
+        except Exception as error:  # noqa: BLE001  whatever it is: nothing leaves, nothing is lost
+            self._hold(object_id, f"unexpected: {type(error).__name__}", "report this")
+            self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
+
+    def deliver(self, object_id: str, destination: str, number: int) -> None:
+        """Send an object to a destination; try `number`, unless another has overtaken it."""
+        row = queue.delivery(self.ledger, object_id, destination)
+        if row.state != Sending.WAITING or row.tries + 1 != number:
+            return
+        found = queue.find(self.ledger, object_id)
+        result = self.spool.result(object_id, found.result) if found.result else None
+        try:
+            outcome = self.senders.send(destination, result or self.spool.object(object_id))
+        except (UsageError, SourceError) as error:
+            queue.park(self.ledger, object_id, destination, str(error))
+            log = self.log.bind(object=object_id, destination=destination)
+            log.error("cannot be sent", error=error)  # noqa: TRY400  the same
+            return
+        except OutputError as error:
+            queue.again(self.ledger, object_id, destination, str(error), delay_s(row.tries))
+            return
+        self._enter(object_id, destination, outcome.after(number), outcome.said, row.tries)
+
+    def _enter(self, object_id: str, destination: str, kind: Kind, said: str, tries: int) -> None:
+        """Enter what came of a delivery."""
+        log = self.log.bind(object=object_id, destination=destination, tries=tries + 1)
+        if kind is Kind.STORED:
+            queue.delivered(self.ledger, object_id, destination, said)
+            log.info("delivered")
+        elif kind is Kind.PARK:
+            queue.park(self.ledger, object_id, destination, said)
+            log.error("parked")
+        else:
+            wait = delay_s(tries)
+            queue.again(self.ledger, object_id, destination, said, wait)
+            log.warning("not delivered", next_try_s=wait)
+
+    def _process(self, row: Row[tuple[object, ...]]) -> None:
+        ds = read_file(self.spool.object(row.id))
+        facts = facts_of(row.calling_ae_title, row.sop_class_uid, ds)
+        route = route_for(self.config(), facts)
+        if route is None:
+            self._hold(row.id, _NO_ROUTE, "add a route, then retry")
+            return
+        try:
+            result_uid, attempt = self._locked(row, ds, route)
+        except NotFundusError as error:
+            self._pass_or_hold(row, route, route.not_fundus, error)
+        except (SourceError, PlacementError) as error:
+            self._pass_or_hold(row, route, route.not_lockable, error)
+        else:
+            self._send(row.id, State.LOCKED, route, result_uid, attempt)
+            self.log.info("locked", object=row.id, route=route.name)
+
+    def _locked(self, row: Row[tuple[object, ...]], ds: Dataset, route: Route) -> tuple[str, str]:
+        """Lock an object: file first, then vault; give its UID and the name of the attempt."""
+        vault = self.lockers.vault
+        source_uid = str(row.sop_instance_uid)
+        with vault.reading() as connection:
+            for locked_uid, grant_id in locks_of(connection, source_uid):
+                if self.spool.result(row.id, grant_id.hex()).is_file():
+                    return locked_uid, grant_id.hex()  # by a worker that ended just then
+            check_new(connection, source_uid)
+        now = self.clock()
+        locker = self.lockers.make(route.lock, now)
+        made = lock(decode_fundus(ds), locker, now=now)
+        # Named after a grant: the vault tells later whether this is the file that it knows.
+        attempt = made.grants[0].grant_id.hex()
+        self.spool.write_result(row.id, attempt, to_bytes(made.ds))
+        packet = None if made.detached is None else dump_detached(made.detached)
+        key = locker.issuer.public.verify_key
+        instance = instance_of(made.record.as_json(), made.grants, key, packet)
+        with vault.writing() as writing:
+            keep(writing, instance, made.grants)
+            writing.checkpoint(locker.issuer)
+        return instance.locked_uid, attempt
+
+    def _pass_or_hold(
+        self, row: Row[tuple[object, ...]], route: Route, rule: str, error: MedLockerError
+    ) -> None:
+        """Forward an object as it came if its route says so in words; else hold it."""
+        if rule == FORWARD:
+            self._send(row.id, State.PASSED, route, str(row.sop_instance_uid), "")
+            self.log.warning("forwarded unlocked", object=row.id, route=route.name, error=error)
+        else:
+            self._hold(row.id, str(error), error.hint, route.name)
+
+    def _send(self, object_id: str, state: State, route: Route, uid: str, attempt: str) -> None:
+        where = route.destinations
+        queue.outgoing(self.ledger, object_id, state, route.name, uid, attempt, where)
+
+    def _hold(self, object_id: str, reason: str, hint: str, route: str | None = None) -> None:
+        queue.hold(self.ledger, object_id, reason, hint, route)
+        self.log.warning("object held", object=object_id)

@@ -1,0 +1,255 @@
+"""Durable workflows (DBOS): what was entered is done, whatever process dies meanwhile.
+
+Work is entered in the same transaction as the row that it is about, so DBOS
+keeps its tables in the ledger's database. A workflow is one call of `Work`,
+which can be repeated; DBOS says which are left to do, retries none of its own
+accord, and gives those of a worker that died to another.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos._serialization import DBOSPortableJSON
+from sqlalchemy import select
+
+from medlocker_dicom.errors import OutputError, VaultError
+from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.ledger import DELIVER, PROCESS, Sending, State, make_ledger
+from medlocker_dicom.node.retention import tidy
+from medlocker_dicom.node.schema import deliveries, objects, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dbos import EnqueueOptions
+    from sqlalchemy import Connection
+
+    from medlocker_dicom.database import Place
+    from medlocker_dicom.node.config import NodeConfig
+    from medlocker_dicom.node.ledger import Ledger
+    from medlocker_dicom.node.logs import Log
+    from medlocker_dicom.node.work import Work
+
+APPLICATION: Final = "medlocker"
+#: Of the workflows' meaning, not of the program: work that an older program entered is done.
+VERSION: Final = "1"
+_BEAT_S: Final = 5.0
+_SELDOM: Final = 6  # beats
+#: A worker that has said nothing for so long is dead; its work is given to others.
+_SILENCE_S: Final = 60.0
+_POLL_S: Final = 0.2
+_MANY: Final = 100
+_OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+
+def queue_of(workflow: str, *arguments: str) -> str:
+    """Name the queue that a workflow waits in: one for locking, one for each destination."""
+    return f"{DELIVER}-{arguments[1]}" if workflow == DELIVER else workflow
+
+
+@dataclass(frozen=True)
+class DbosQueue:
+    """Enters workflows in transactions of the ledger's.
+
+    Attributes
+    ----------
+    client
+        Of DBOS, at the ledger's database.
+    """
+
+    client: DBOSClient = field(repr=False)
+
+    def __call__(
+        self, connection: Connection, workflow: str, key: str, *arguments: str, delay_s: float = 0
+    ) -> None:
+        """Enter a workflow; a key that was entered before is no fault."""
+        options: EnqueueOptions = {
+            "workflow_name": workflow,
+            "queue_name": queue_of(workflow, *arguments),
+            "workflow_id": key,
+            "app_version": VERSION,
+        }
+        if delay_s > 0:
+            options["delay_seconds"] = delay_s
+        self.client.enqueue_in_transaction(connection, options, *arguments)
+
+    def is_over(self, key: str) -> bool:
+        """Tell whether a workflow has come to an end, or was never entered."""
+        found = self.client.list_workflows(workflow_ids=[key], load_input=False, load_output=False)
+        return not found or found[0].status in _OVER
+
+    def give_back(self, worker: str) -> int:
+        """Let others do what a dead worker had begun; how many workflows that are."""
+        left = self.client.list_workflows(
+            status="PENDING", executor_id=worker, load_input=False, load_output=False
+        )
+        self.client.resume_workflows([one.workflow_id for one in left])
+        return len(left)
+
+
+def open_ledger(place: Place) -> Ledger:
+    """Open the queue, with what enters work; both are made where they are not.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
+    """
+    client = DBOSClient(
+        system_database_url=_url(place),
+        serializer=DBOSPortableJSON,
+        application_name=APPLICATION,
+        lazy=True,
+    )
+    return make_ledger(place, DbosQueue(client))
+
+
+def prepare(place: Place) -> None:
+    """Make the tables of ledger and DBOS, before any process works with them.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
+    """
+    open_ledger(place).close()
+    DBOS(config=_config(place, "prepare"))
+    DBOS.launch()
+    DBOS.destroy()
+
+
+@contextmanager
+def working(place: Place, config: NodeConfig, work: Work, name: str, log: Log) -> Iterator[None]:
+    """Work on what is in the queue while the context lasts.
+
+    Parameters
+    ----------
+    place
+        Of the queue, prepared.
+    config
+        Says which destinations there are, and how hard they may be worked.
+    work
+        Does it.
+    name
+        Of this worker: the same after a restart, and no other's.
+    log
+        Is told of workers that died.
+    """
+    _register(work)
+    DBOS(config=_config(place, name))
+    DBOS.listen_queues([PROCESS, *(f"{DELIVER}-{one}" for one in config.destinations)])
+    DBOS.launch()
+    done = Event()
+    heart = Thread(target=_beat, args=(work, name, log, done), name="heart", daemon=True)
+    try:
+        _make_queues(config)
+        heart.start()
+        yield
+    finally:
+        done.set()
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=10)
+
+
+def _register(work: Work) -> None:
+    @DBOS.workflow(name=PROCESS, max_recovery_attempts=None)
+    def process(object_id: str) -> None:
+        work.process(object_id)
+
+    @DBOS.workflow(name=DELIVER, max_recovery_attempts=None)
+    def deliver(object_id: str, destination: str, number: str) -> None:
+        work.deliver(object_id, destination, int(number))
+
+
+def _make_queues(config: NodeConfig) -> None:
+    DBOS.register_queue(
+        PROCESS, worker_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+    )
+    for name, destination in config.destinations.items():
+        limits = destination.limits
+        DBOS.register_queue(
+            f"{DELIVER}-{name}",
+            global_concurrency=limits.associations,
+            limiter=None
+            if limits.per_minute is None
+            else {"limit": limits.per_minute, "period": 60.0},
+            polling_interval_sec=_POLL_S,
+            on_conflict="always_update",
+        )
+
+
+def _beat(work: Work, name: str, log: Log, done: Event) -> None:
+    """Say that this worker lives; look after what others left."""
+    ledger, beats = work.ledger, 0
+    while not done.wait(_BEAT_S if beats else 0):
+        try:
+            queue.alive(ledger, name)
+            if beats % _SELDOM == 0:
+                bury(ledger, name, log)
+                mend(ledger, log)
+                tidy(ledger, work.spool, work.config().keep_hours)
+        except (OutputError, VaultError) as error:
+            log.warning("the queue cannot be looked after", error=error)
+        beats += 1
+
+
+def bury(ledger: Ledger, name: str, log: Log) -> None:
+    """Give what dead workers had begun to the living."""
+    before = ledger.now() - int(_SILENCE_S * 1000)
+    query = select(workers.c.name).where(workers.c.alive < before, workers.c.name != name)
+    with ledger.reading() as connection:
+        dead = list(connection.scalars(query))
+    for one in dead:
+        if left := _queue(ledger).give_back(one):
+            log.warning("a worker is silent: its work is given to others", number=left)
+
+
+def mend(ledger: Ledger, log: Log) -> None:
+    """Enter work again that the ledger waits for and that came to an end without a result.
+
+    A database that fails in the wrong moment leaves such: nothing else looks after them.
+    """
+    old = ledger.now() - int(_SILENCE_S * 1000)
+    waiting = select(objects.c.id, objects.c.tries).where(
+        objects.c.state == State.RECEIVED, objects.c.changed < old
+    )
+    sending = select(deliveries).where(
+        deliveries.c.state == Sending.WAITING, deliveries.c.changed < old
+    )
+    with ledger.reading() as connection:
+        left = list(connection.execute(waiting.limit(_MANY)))
+        unsent = list(connection.execute(sending.limit(_MANY)))
+    for row in left:
+        if _queue(ledger).is_over(f"{row.id}-{row.tries + 1}"):
+            queue.postpone(ledger, row.id, "begun again: it came to no end", "", 0)
+            log.warning("begun again", object=row.id)
+    for row in unsent:
+        if _queue(ledger).is_over(f"{row.object_id}-{row.destination}-{row.tries + 1}"):
+            queue.again(ledger, row.object_id, row.destination, row.said or "", 0)
+            log.warning("to be sent again", object=row.object_id, destination=row.destination)
+
+
+def _queue(ledger: Ledger) -> DbosQueue:
+    assert isinstance(ledger.enqueue, DbosQueue)
+    return ledger.enqueue
+
+
+def _config(place: Place, name: str) -> DBOSConfig:
+    return DBOSConfig(
+        name=APPLICATION,
+        system_database_url=_url(place),
+        serializer=DBOSPortableJSON,
+        application_version=VERSION,
+        executor_id=name,
+        notification_listener_polling_interval_sec=_POLL_S,
+        log_level="WARNING",
+        console_log_level="WARNING",
+    )
+
+
+def _url(place: Place) -> str:
+    return place.url.render_as_string(hide_password=False)

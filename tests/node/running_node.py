@@ -1,0 +1,156 @@
+"""The real node, as its processes, with an owner's vault: for tests that talk to it by DICOM."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from archives import free_port
+from desk import Desk
+
+PATIENCE = 60  # s
+
+
+@dataclass
+class Node:
+    """A node on a desk: its folder, its ports, its processes while they run.
+
+    Attributes
+    ----------
+    desk
+        With a vault, its custodian, and alice in it.
+    destinations
+        As in node.yaml.
+    changes
+        Further keys of node.yaml.
+    """
+
+    desk: Desk
+    destinations: dict[str, dict[str, Any]]
+    changes: dict[str, Any] = field(default_factory=dict)
+    route: dict[str, Any] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    page: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def spool(self) -> Path:
+        """Its spool."""
+        return self.desk.root / "spool"
+
+    def write(self) -> Path:
+        """Write node.yaml."""
+        tiny = {"recipients": ["alice"], "models": ["dr_classifier_tiny"], "budget": 12}
+        content = {
+            "listen": {"port": self.port, "processes": 1},
+            "page": {"port": self.page},
+            "spool": "spool",
+            "floor": "1 MB",
+            "vault": str(self.desk.root / "data" / "medlocker" / "vault.db"),
+            "issuer": str(self.desk.root / "config" / "medlocker" / "issuer.key"),
+            "destinations": self.destinations,
+            "routes": [
+                {"name": "all", "lock": tiny, "destinations": list(self.destinations)} | self.route
+            ],
+        } | self.changes
+        return self.desk.put("node.yaml", yaml.safe_dump(content).encode())
+
+    def start(self) -> None:
+        """Start it, and wait until it answers C-ECHO."""
+        command = [sys.executable, "-m", "medlocker_dicom.cli.main", "node", "run", "--config"]
+        log = (self.desk.root / "node.log").open("ab")
+        self.process = subprocess.Popen(
+            [*command, str(self.write())], stdout=log, stderr=log, start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        until = time.monotonic() + PATIENCE
+        while not self.echoes():
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < until, self.log
+            time.sleep(0.2)
+
+    def echoes(self) -> bool:
+        """Tell whether it answers."""
+        command = ["/usr/bin/echoscu", "-aec", "MEDLOCKER", "127.0.0.1", str(self.port)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def send(self, *paths: Path) -> "subprocess.CompletedProcess[str]":
+        """Send files by DCMTK."""
+        command = ["/usr/bin/storescu", "-v", "-aet", "MODALITY", "-aec", "MEDLOCKER"]
+        where = ["127.0.0.1", str(self.port)]
+        return subprocess.run(
+            [*command, *where, *map(str, paths)], capture_output=True, text=True, check=False
+        )
+
+    def kill(self) -> None:
+        """Kill all of its processes at once."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it as systemd does."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    @property
+    def log(self) -> str:
+        """What it wrote."""
+        return (self.desk.root / "node.log").read_text()
+
+    def states(self) -> dict[str, int]:
+        """Count objects by state."""
+        return self._count("SELECT state, count(*) FROM node_object GROUP BY state")
+
+    def sendings(self) -> dict[str, int]:
+        """Count deliveries by state."""
+        return self._count("SELECT state, count(*) FROM node_delivery GROUP BY state")
+
+    def reasons(self) -> list[str]:
+        """Why objects are held or wait."""
+        query = "SELECT coalesce(reason, '') FROM node_object"
+        with closing(sqlite3.connect(self.spool / "queue.db")) as connection:
+            return [row[0] for row in connection.execute(query)]
+
+    def _count(self, query: str) -> dict[str, int]:
+        with closing(sqlite3.connect(self.spool / "queue.db", timeout=30)) as connection:
+            return dict(connection.execute(query).fetchall())
+
+    def wait_for(self, states: dict[str, int], patience: float = PATIENCE) -> None:
+        """Wait until the objects are in these states."""
+        until = time.monotonic() + patience
+        while self.states() != states:
+            assert time.monotonic() < until, (self.states(), self.reasons(), self.log[-3000:])
+            time.sleep(0.2)
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Return the log's lines."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+
+@contextmanager
+def running(desk: Desk, destinations: dict[str, dict[str, Any]], **more: Any) -> Iterator[Node]:
+    """Run a node for a while; what it left behind is killed."""
+    node = Node(desk, destinations, **more)
+    try:
+        node.start()
+        yield node
+        node.stop()
+    finally:
+        if node.process is not None and node.process.poll() is None:
+            node.kill()

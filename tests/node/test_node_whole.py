@@ -1,0 +1,55 @@
+"""The whole way: a modality sends, the node locks, an archive keeps, a recipient unlocks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from running_node import running
+
+import archives
+from desk import Desk, same_pixels
+
+
+@pytest.fixture
+def owner(office: Desk) -> Desk:
+    """An owner's desk with a vault, its custodian, and alice in it."""
+    office.good("vault", "init", "--custodian", office.public("custodian"))
+    office.good("recipient", "add", office.public("alice"), "--name", "alice")
+    return office
+
+
+def test_from_modality_to_recipient(
+    owner: Desk, peer: Callable[[str], object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Original study UID, one locked series, exact pixels: by two real peers and the real node."""
+    peer("Orthanc")
+    peer("storescu")
+    eyes = owner.eyes("src", 3)
+    with archives.orthanc_in(tmp_path_factory.mktemp("orthanc")) as archive:
+        there = {"kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1"}
+        with running(owner, {"archive": there | {"port": archive.dicom}}) as node:
+            sent = node.send(*sorted(eyes.iterdir()))
+            assert sent.returncode == 0, sent.stderr
+            node.wait_for({"done": 3})
+            assert node.send(*sorted(eyes.iterdir())).returncode == 0
+            assert node.states() == {"done": 3}
+        kept = [archive.rest(f"/instances/{one}/file") for one in archive.json("/instances")]
+    back = owner.root / "kept"
+    for number, data in enumerate(kept):
+        owner.put(f"kept/{number}.dcm", data)
+    read = [dcmread(path) for path in sorted(back.iterdir())]
+    sources = [dcmread(path) for path in sorted(eyes.iterdir())]
+    assert {ds.StudyInstanceUID for ds in read} == {ds.StudyInstanceUID for ds in sources}
+    assert len({ds.SeriesInstanceUID for ds in read}) == len(
+        {ds.SeriesInstanceUID for ds in sources}
+    )
+    owner.good("grant", "export", owner / "keys", "--to", "alice")
+    key = owner / "keys" / "alice.mlkey"
+    assert owner.unlock(back, owner / "original", "alice", "--key", key).code == 0
+    by_uid = {dcmread(path).SOPInstanceUID: path for path in sorted(eyes.iterdir())}
+    restored = sorted(path for path in Path(owner / "original").iterdir() if path.suffix == ".dcm")
+    assert len(restored) == 3
+    for path in restored:
+        assert same_pixels(path, by_uid[dcmread(path).SOPInstanceUID])
+    assert "all in order" in owner.good("vault", "check").out
