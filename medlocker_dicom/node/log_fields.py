@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import hashlib
 import hmac
 import re
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from medlocker_dicom.dicom.uids import check_uid
 from medlocker_dicom.errors import UIDError
+from medlocker_dicom.node.own_words import own_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +23,7 @@ Said = str | int | float | bool | list[str] | None
 WITHHELD: Final = "(withheld)"
 _ID = re.compile(r"[0-9a-f]{64}")
 _AE = re.compile(r"[ !-\[\]-~]{1,16}")  # PS3.5 section 6.2, AE: printable ASCII, no backslash
+_STATUS = re.compile(r"[0-9A-F]{4}")
 _STANDARD = re.compile(r"1\.2\.840\.10008(?:\.[0-9]{1,9}){1,9}")
 _HASH_DIGITS = 16
 
@@ -37,26 +36,28 @@ class Form(Enum):
     """How a field's value is let through; a value of another kind becomes ``(withheld)``."""
 
     NUMBER = "an int, float, bool or None"
-    STATUS = "an int, written as DICOM statuses are: 0xA700"
-    WORD = "a member of an enumeration, or a text that stands in the node's own source"
+    STATUS = "an int, or 4 hexadecimal digits, written as DICOM statuses are: 0xA700"
+    WORD = "a member of an enumeration, or a text of our own source with its values left open"
     NAME = "a name out of node.yaml"
     AE_TITLE = "an AE title: up to 16 characters; the one text that a peer chooses"
     ADDRESS = "an IP address"
     OBJECT = "an object's id in the queue: 64 hexadecimal digits"
     STANDARD_UID = "a UID of the standard's; others are private"
     UID = "a UID: hashed, or plain by choice"
-    ERROR = "an exception or its class: the class's name, never what it says"
+    ERROR = "an exception, its class or that one's name: the name, never what it says"
 
 
 FIELDS: Final[Mapping[str, Form]] = {
     "address": Form.ADDRESS,
     "ae_title": Form.AE_TITLE,
     "called_ae_title": Form.AE_TITLE,
+    "calling_ae_title": Form.AE_TITLE,
     "destination": Form.NAME,
     "error": Form.ERROR,
     "free_bytes": Form.NUMBER,
     "instance": Form.UID,
     "bytes": Form.NUMBER,
+    "kind": Form.ERROR,
     "next_try_s": Form.NUMBER,
     "number": Form.NUMBER,
     "object": Form.OBJECT,
@@ -66,6 +67,7 @@ FIELDS: Final[Mapping[str, Form]] = {
     "route": Form.NAME,
     "seconds": Form.NUMBER,
     "series": Form.UID,
+    "size": Form.NUMBER,
     "sop_class": Form.STANDARD_UID,
     "state": Form.WORD,
     "status": Form.STATUS,
@@ -157,12 +159,19 @@ def error_name(error: object) -> str:
     ValueError
         It is no exception, and no class of one.
     """
+    if isinstance(error, str):
+        return _checked(error, error in _error_names(BaseException))
     kind = error if isinstance(error, type) else type(error)
     if not issubclass(kind, BaseException):
         raise ValueError  # noqa: TRY004  as in `_text`
     number = error.errno if isinstance(error, OSError) else None
     reason = errno.errorcode.get(number, "") if isinstance(number, int) else ""
     return f"{kind.__name__} {reason}".strip()
+
+
+def _error_names(kind: type[BaseException]) -> set[str]:
+    """Give the names of all classes of errors that there are now."""
+    return {kind.__name__}.union(*(_error_names(one) for one in type.__subclasses__(kind)))
 
 
 def _text(value: object) -> str:
@@ -185,6 +194,8 @@ def _number(value: object) -> Said:
 
 
 def _status(value: object) -> Said:
+    if isinstance(value, str) and _STATUS.fullmatch(value):
+        return f"0x{value}"
     if isinstance(value, int) and 0 <= value <= 0xFFFF:
         return f"0x{value:04X}"
     raise ValueError
@@ -193,15 +204,10 @@ def _status(value: object) -> Said:
 def _word(value: object) -> Said:
     if isinstance(value, Enum):
         return str(value.value)
-    return _checked(value, value in _own_words())
-
-
-@cache
-def _own_words() -> frozenset[str]:
-    """Give all texts that stand in the node's source: none of them is a patient's."""
-    trees = (ast.parse(path.read_bytes()) for path in Path(__file__).parent.rglob("*.py"))
-    nodes = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return frozenset(node.value for node in nodes if isinstance(node.value, str))
+    words = own_words(_text(value))
+    if words is None:
+        raise ValueError
+    return words
 
 
 def _standard(value: object) -> Said:

@@ -20,10 +20,11 @@ from pynetdicom import _config as pynetdicom_config
 from factories import make_fundus
 from medlocker_dicom.errors import DiskFullError, NotFundusError, UIDError
 from medlocker_dicom.node import logs
-from medlocker_dicom.node.config import NodeConfig
+from medlocker_dicom.node.config import Listen, NodeConfig
 from medlocker_dicom.node.ledger import Entered, State
 from medlocker_dicom.node.log_fields import FIELDS, UndeclaredError
 from medlocker_dicom.node.logs import Log
+from medlocker_dicom.node.receiver_admission import Caller, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,12 +173,34 @@ def test_errors_never_say_their_message(stream: io.StringIO) -> None:
     ]
 
 
-def test_a_reason_is_a_word_of_ours(stream: io.StringIO) -> None:
-    """A member of an enumeration, or a text of the node's source; nothing that came in."""
+def test_a_reason_is_in_words_of_ours(stream: io.StringIO) -> None:
+    """A member of an enumeration, a text of our source, or a template of it without its values."""
     logs.start(configured(), b"secret", stream)
-    for reason in (State.HELD, "forward unlocked", NAME):
+    refused = stranger(Listen(), Caller("CAMERA", NAME, "::1"))
+    assert refused is not None
+    full = DiskFullError(f"/{NAME}: 17 MiB are free, 5120 MiB must be")
+    for reason in (State.HELD, "forward unlocked", refused.reason, str(full), NAME, NAME * 999):
         Log("worker").info("object held", reason=reason)
-    assert [line["reason"] for line in lines(stream)] == ["held", "forward unlocked", "(withheld)"]
+    assert [line["reason"] for line in lines(stream)] == [
+        "held",
+        "forward unlocked",
+        "called AE title is not …",
+        "…: … MiB are free, … MiB must be",
+        "(withheld)",
+        "(withheld)",
+    ]
+
+
+def test_what_the_receiver_says_is_declared(stream: io.StringIO) -> None:
+    """Names of errors and statuses as texts; a name that no error has is none."""
+    logs.start(configured(), b"secret", stream)
+    log, caller = Log("receiver"), Caller("CAMERA", "NODE", "10.0.0.7")
+    log.warning("object refused", status="A700", kind="DiskFullError", size=7, **vars(caller))
+    log.warning("object refused", status=NAME, kind=NAME)
+    first, second = lines(stream)
+    assert (first["status"], first["kind"], first["size"]) == ("0xA700", "DiskFullError", 7)
+    assert (first["calling_ae_title"], first["address"]) == ("CAMERA", "10.0.0.7")
+    assert (second["status"], second["kind"]) == ("(withheld)", "(withheld)")
 
 
 def test_text_for_a_terminal(stream: io.StringIO) -> None:

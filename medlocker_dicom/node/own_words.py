@@ -1,0 +1,80 @@
+"""The texts that stand in our own source: the only ones that a log may say as they are.
+
+A text that was put together from a template of ours is told as the template, with an
+ellipsis for each value: ``called AE title is not …``.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+VALUE: Final = "…"
+_FEWEST: Final = 8  # characters of a template that are its own
+_LONGEST: Final = 1000  # characters of a text that is looked for
+
+
+def own_words(text: str) -> str | None:
+    """Return a text as our source says it; None where it says nothing like it."""
+    literals, templates = _ours()
+    if text in literals:
+        return text
+    if len(text) > _LONGEST:
+        return None
+    return next((str(one) for one in templates if one.fits(text)), None)
+
+
+@dataclass(frozen=True)
+class _Template:
+    """A text with holes: an empty part stands for nothing before or after one."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def weight(self) -> int:
+        """How much of it is its own."""
+        return sum(len(part) for part in self.parts)
+
+    def fits(self, text: str) -> bool:
+        """Tell whether a text may be made of it."""
+        first, *inner, last = self.parts
+        if not text.startswith(first) or not text.endswith(last):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for part in inner:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return at <= end
+
+    def __str__(self) -> str:
+        return VALUE.join(self.parts)
+
+
+@cache
+def _ours() -> tuple[frozenset[str], tuple[_Template, ...]]:
+    """Read our source: its texts, and its templates, the longest first."""
+    literals: set[str] = set()
+    templates: set[_Template] = set()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                literals.add(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                templates.add(_template(node))
+    kept = [one for one in templates if one.weight >= _FEWEST]
+    return frozenset(literals), tuple(sorted(kept, key=lambda it: (-it.weight, str(it))))
+
+
+def _template(node: ast.JoinedStr) -> _Template:
+    parts = [""]
+    for value in node.values:
+        if isinstance(value, ast.Constant):
+            parts[-1] += str(value.value)
+        else:
+            parts.append("")
+    return _Template(tuple(parts) if len(parts) > 1 else (parts[0], ""))
