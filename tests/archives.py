@@ -126,9 +126,9 @@ def _wait_until_up(archive: Archive, process: "subprocess.Popen[bytes]", log: Pa
 
 
 @contextmanager
-def storescp_in(folder: Path, *options: str | Path) -> Iterator[int]:
+def storescp_in(folder: Path, *options: str | Path, port: int = 0) -> Iterator[int]:
     """Run DCMTK's storescp, which keeps what it takes in `folder`; give its port."""
-    port = free_port()
+    port = port or free_port()
     folder.mkdir(exist_ok=True)
     arguments = [_path_of("storescp"), "+B", "-od", folder, *options, str(port)]
     with _program(arguments, folder.with_suffix(".log")) as process:

@@ -3,20 +3,21 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import create_engine, text
 
 from archives import free_port
 from desk import Desk
+from medlocker_dicom.database import place_of
 
 PATIENCE = 60  # s
 
@@ -41,6 +42,7 @@ class Node:
     route: dict[str, Any] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     page: int = field(default_factory=free_port)
+    workers: int = 1
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -70,7 +72,8 @@ class Node:
         command = [sys.executable, "-m", "medlocker_dicom.cli.main", "node", "run", "--config"]
         log = (self.desk.root / "node.log").open("ab")
         self.process = subprocess.Popen(
-            [*command, str(self.write())], stdout=log, stderr=log, start_new_session=True,
+            [*command, str(self.write()), "--workers", str(self.workers)],
+            stdout=log, stderr=log, start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         until = time.monotonic() + PATIENCE
@@ -123,13 +126,24 @@ class Node:
 
     def reasons(self) -> list[str]:
         """Why objects are held or wait."""
-        query = "SELECT coalesce(reason, '') FROM node_object"
-        with closing(sqlite3.connect(self.spool / "queue.db")) as connection:
-            return [row[0] for row in connection.execute(query)]
+        return [str(row[0]) for row in self.rows("SELECT coalesce(reason, '') FROM node_object")]
+
+    def rows(self, query: str) -> list[Any]:
+        """Ask the queue's database."""
+        engine = create_engine(place_of(self.changes.get("database", str(self.queue))).url)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(text(query)))
+        finally:
+            engine.dispose()
+
+    @property
+    def queue(self) -> Path:
+        """The queue's file, where it is one."""
+        return self.spool / "queue.db"
 
     def _count(self, query: str) -> dict[str, int]:
-        with closing(sqlite3.connect(self.spool / "queue.db", timeout=30)) as connection:
-            return dict(connection.execute(query).fetchall())
+        return {str(state): int(count) for state, count in self.rows(query)}
 
     def wait_for(self, states: dict[str, int], patience: float = PATIENCE) -> None:
         """Wait until the objects are in these states."""

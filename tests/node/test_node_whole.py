@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from pydicom import dcmread
 from running_node import running
+from soaking import Soak
 
 import archives
 from desk import Desk, same_pixels
@@ -53,3 +55,22 @@ def test_from_modality_to_recipient(
     for path in restored:
         assert same_pixels(path, by_uid[dcmread(path).SOPInstanceUID])
     assert "all in order" in owner.good("vault", "check").out
+
+
+def test_nothing_is_lost_when_it_is_killed(
+    owner: Desk, peer: Callable[[str], object], vault_place: str
+) -> None:
+    """Every instance that was answered Success is in the archive, once, and its keys are sound."""
+    peer("storescp")
+    peer("storescu")
+    port = archives.free_port()
+    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    changes = {"database": vault_place} if "://" in vault_place else {}
+    with running(owner, {"archive": there}, changes=changes, workers=1 + len(changes)) as node:
+        soak = Soak(
+            node, sorted(owner.eyes("src", 12).iterdir()), owner / "kept", port, 3, Random(5)
+        )
+        soak.run()
+    assert len(soak.answered) == len(set(soak.answered)) == 12
+    assert sorted(soak.kept()) == sorted(soak.answered)
+    assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out

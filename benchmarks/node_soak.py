@@ -1,0 +1,87 @@
+"""Kills the node again and again while four modalities send to it, and counts what arrives.
+
+    python benchmarks/node_soak.py [--instances 300] [--kills 40] [--seed 0]
+
+Once with a queue in SQLite and one worker, once in PostgreSQL with two. The archive is DCMTK's
+storescp, and it goes away twice. Each sender sends an instance until it is answered Success, as a
+modality does. What was answered Success has to be in the archive, locked, and once; and `vault
+check` has to find everything in order. The models are tiny: this is about loss, not about time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]
+sys.path[:0] = [str(HERE / "tests"), str(HERE / "tests" / "node")]
+from running_node import running
+from soaking import Soak
+
+import archives
+from desk import Desk
+from postgres import database, served
+from tiny_bundles import write_classifier, write_segmenter
+
+
+def soaked(url: str, arguments: argparse.Namespace, folder: Path) -> None:
+    """Soak once; print what was sent and what arrived."""
+    desk = Desk(folder)
+    bundles = folder / "bundles"
+    write_classifier(bundles / "dr_classifier_tiny")
+    write_segmenter(bundles / "lesion_segmenter", everywhere=-10)
+    os.environ |= {
+        "MEDLOCKER_BUNDLES": str(bundles),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_DATA_HOME": str(folder / "data"),
+    }
+    desk.good("vault", "init", "--custodian", desk.public("custodian"))
+    desk.good("recipient", "add", desk.public("alice"), "--name", "alice")
+    port = archives.free_port()
+    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    files = sorted(desk.eyes("src", arguments.instances).iterdir())
+    rng = random.Random(arguments.seed)
+    changes = {"database": url} if url else {}
+    started = time.monotonic()
+    with running(desk, {"archive": there}, changes=changes, workers=2 if url else 1) as node:
+        soak = Soak(node, files, folder / "kept", port, arguments.kills, rng)
+        soak.run()
+    kept = soak.kept()
+    checked = desk.good("vault", "check").out.splitlines()[0]
+    print(
+        f"{'PostgreSQL, 2 workers' if url else 'SQLite, 1 worker'}: {arguments.kills} kills in "
+        f"{time.monotonic() - started:.0f} s; {soak.tries} attempts at {len(files)} instances, "
+        f"{len(set(soak.answered))} answered Success; in the archive {len(kept)}, "
+        f"{len(set(kept))} different, {len(set(soak.answered) - set(kept))} missing; "
+        f"vault: {checked}",
+        flush=True,
+    )
+    assert sorted(kept) == sorted(soak.answered)
+
+
+def main() -> None:
+    """Soak twice."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--instances", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in ("sqlite", "postgresql"):
+            (folder / name).mkdir()
+        soaked("", arguments, folder / "sqlite")
+        server = stack.enter_context(served(programs, folder / "postgresql", durable=True))
+        soaked(stack.enter_context(database(server)), arguments, folder / "postgresql")
+
+
+if __name__ == "__main__":
+    main()
