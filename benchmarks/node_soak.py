@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).parents[1]
-sys.path[:0] = [str(HERE / "tests"), str(HERE / "tests" / "node")]
+sys.path.insert(0, str(HERE / "tests"))
+sys.path.insert(0, str(HERE / "tests" / "node"))
 from running_node import running
 from soaking import Soak
 
@@ -47,7 +48,7 @@ def soaked(url: str, arguments: argparse.Namespace, folder: Path) -> None:
     port = archives.free_port()
     there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
     files = sorted(desk.eyes("src", arguments.instances).iterdir())
-    rng = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)  # noqa: S311  no secret
     changes = {"database": url} if url else {}
     started = time.monotonic()
     with running(desk, {"archive": there}, changes=changes, workers=2 if url else 1) as node:
