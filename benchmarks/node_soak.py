@@ -19,9 +19,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-HERE = Path(__file__).parents[1]
-sys.path.insert(0, str(HERE / "tests"))
-sys.path.insert(0, str(HERE / "tests" / "node"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from running_node import running
 from soaking import Soak
 
