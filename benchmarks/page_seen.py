@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import sync_playwright
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / part) for part in ("", "node")]
-from medlocker_dicom.node import ledger as queue
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
 from page_house import ROOT, PageHouse, page_house, served
+
+from medlocker_dicom.node import ledger as queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +40,14 @@ def furnish(house: PageHouse) -> dict[str, str]:
     still = house.photograph(91, 9, 320)
     house.lock(still)
     queue.again(house.ledger, still, "archive", "A700: out of resources", 40)
+    house.clocks.ms += 5_000
     dark = house.photograph(92, 9, 320)
     reason = "no position that the policy allows, down to the smallest logo"
     house.hold(dark, reason, "choose mode anywhere for this route, or release it", "photographs")
+    house.clocks.ms += 5_000
     report = house.enter(93, 9, b"not DICOM at all", "OCT-2")
     house.hold(report, "is not DICOM: no prefix, no data set", "look at what OCT-2 sends", None)
+    house.clocks.ms += 5_000
     refused = house.photograph(94, 9, 320)
     house.lock(refused)
     queue.park(house.ledger, refused, "research", "409 Conflict: 0xA900 data set does not match")

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import numpy as np
-import uvicorn
-from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import Connection, insert
 from starlette.applications import Starlette
@@ -28,6 +27,7 @@ from medlocker_dicom.dicom.capture import attach_packet, build_capture
 from medlocker_dicom.dicom.fundus import read_fundus
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.audit import Auditor
 from medlocker_dicom.node.config import NodeConfig
 from medlocker_dicom.node.ledger import Arrival, Ledger, State, make_ledger
 from medlocker_dicom.node.page.actions import LedgerActions
@@ -35,7 +35,7 @@ from medlocker_dicom.node.page.app import make_app
 from medlocker_dicom.node.page.serve import make_server
 from medlocker_dicom.node.schema import objects
 from medlocker_dicom.node.spool import Spool
-from medlocker_dicom.phantom import phantom
+from medlocker_dicom.phantom import Phantom, phantom
 from medlocker_dicom.vault.vault import Vault
 from medlocker_dicom.watermark.draw import draw_logo
 from vault_factories import ALICE, BOB, house
@@ -43,6 +43,7 @@ from vault_factories import ALICE, BOB, house
 ROOT = "1.2.826.0.1.3680043.10.77"
 CLASS = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
 SYNTAX = "1.2.840.10008.1.2.1"
+PAGES = ("/", "/studies", "/held", "/destinations", "/recipients", "/audit")
 
 
 @dataclass
@@ -65,6 +66,21 @@ class Probes:
 
 
 @dataclass
+class Told:
+    """An audit trail that remembers."""
+
+    messages: list[str] = field(default_factory=list)
+
+    def append(self, message: bytes) -> None:
+        """Remember."""
+        self.messages.append(message.decode())
+
+    def count(self, code: str, words: str) -> int:
+        """Count the messages of an event that hold some words."""
+        return sum(f'csd-code="{code}"' in one and words in one for one in self.messages)
+
+
+@dataclass
 class Clocks:
     """The queue's milliseconds, and the sessions' seconds."""
 
@@ -83,6 +99,13 @@ class PageHouse:
     clocks: Clocks
     work: list[tuple[str, str]]
     probes: Probes = field(default_factory=Probes)
+    told: Told = field(default_factory=Told)
+    eyes: dict[str, Phantom] = field(default_factory=dict)
+
+    @property
+    def auditor(self) -> Auditor:
+        """Tells what is kept in `told`."""
+        return Auditor(cast("Any", self.told), ("MEDLOCKER",), b"secret")
 
     def config(self, **page: Any) -> NodeConfig:
         """A configuration with two destinations and two routes; `page` is that of the page."""
@@ -104,7 +127,7 @@ class PageHouse:
 
     def app(self, **page: Any) -> Starlette:
         """The page."""
-        actions = LedgerActions(self.ledger)
+        actions = LedgerActions(self.ledger, self.auditor)
         return make_app(
             self.config(**page),
             self.ledger,
@@ -112,6 +135,7 @@ class PageHouse:
             self.vault,
             actions,
             self.probes,
+            self.auditor,
             lambda: self.clocks.seconds,
         )
 
@@ -141,11 +165,17 @@ class PageHouse:
 
     def photograph(self, number: int, study: int = 1, size: int = 160) -> str:
         """Receive a phantom's photograph; its id."""
-        return self.enter(number, study, to_bytes(make_fundus(eye(number, size), **uids(number))))
+        eye = eye_of(number, size)
+        ds = make_fundus(eye.image[None], instance_uid=f"{ROOT}.3.{number}")
+        object_id = self.enter(number, study, to_bytes(ds))
+        self.eyes[object_id] = eye
+        return object_id
 
     def lock(self, object_id: str, destinations: Sequence[str] = ("archive", "research")) -> None:
         """Lock a received photograph, as far as the page can tell."""
-        self.spool.write_result(object_id, "a1", marked(self.spool.object(object_id)))
+        self.spool.write_result(
+            object_id, "a1", marked(self.eyes[object_id], self.spool.object(object_id))
+        )
         uid = f"{ROOT}.4.{object_id[:6].translate(str.maketrans('abcdef', '123456'))}"
         queue.outgoing(self.ledger, object_id, State.LOCKED, "photographs", uid, "a1", destinations)
 
@@ -174,6 +204,7 @@ class PageHouse:
                 "changed": now,
                 "reason": "no",
                 "tries": 0,
+                "starts": 0,
             }
             for n in range(count)
         ]
@@ -181,25 +212,26 @@ class PageHouse:
             connection.execute(insert(objects), rows)
 
 
-def uids(number: int) -> dict[str, str]:
-    """The UIDs of a photograph, for the factory."""
-    return {"instance_uid": f"{ROOT}.3.{number}"}
+@cache
+def eye_of(number: int, size: int) -> Phantom:
+    """A phantom of `size` px."""
+    return phantom(np.random.default_rng(number), (size, size))
 
 
-def eye(number: int, size: int) -> NDArray[np.uint8]:
-    """A phantom: uint8 (1, size, size, 3)."""
-    return phantom(np.random.default_rng(number), (size, size)).image[None]
-
-
-def marked(path: Path) -> bytes:
-    """A photograph with the logo at a fixed place, as a locked instance."""
+def marked(eye: Phantom, path: Path) -> bytes:
+    """A photograph with the logo where it covers the least of lesions, as a locked instance."""
     source = read_fundus(path)
     pixels = source.pixels.copy()
-    side = pixels.shape[1] // 3
+    side = pixels.shape[1] // 4
+    places = [
+        (slice(y, y + side), slice(x, x + side))
+        for y in range(side // 2, 5 * side // 2, side // 4)
+        for x in range(side // 2, 5 * side // 2, side // 4)
+    ]
+    place = min(places, key=lambda one: np.count_nonzero(eye.mask[one]))
     logo = np.asarray(Image.fromarray(draw_logo()).resize((side, side)), np.float64)
-    corner = pixels[0, side : 2 * side, side : 2 * side]
     alpha = 0.7 * logo[..., 3:] / 255
-    corner[:] = np.rint(corner * (1 - alpha) + logo[..., :3] * alpha)
+    pixels[0][place] = np.rint(pixels[0][place] * (1 - alpha) + logo[..., :3] * alpha)
     ds = build_capture(
         source,
         pixels,
@@ -221,6 +253,9 @@ def page_house(root: Path) -> Iterator[PageHouse]:
     def enqueue(
         connection: Connection, workflow: str, key: str, *arguments: str, delay_s: float = 0
     ) -> None:
+        assert connection.in_transaction()
+        assert arguments
+        assert delay_s >= 0
         work.append((workflow, key))
 
     made = make_ledger(place_of(str(root / "queue.db")), enqueue)
@@ -236,13 +271,13 @@ def page_house(root: Path) -> Iterator[PageHouse]:
 
 
 @contextmanager
-def served(app: Starlette, **page: Any) -> Iterator[int]:
+def served(app: Starlette) -> Iterator[int]:
     """Serve a page from a thread as the node does; give its port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(64)
         port: int = listener.getsockname()[1]
-        server: uvicorn.Server = make_server(app, app.state.config.page)
+        server = make_server(app, app.state.config.page)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
@@ -313,3 +348,12 @@ class Client:
     def press(self, path: str, form: dict[str, str] | None = None, **headers: str | None) -> Answer:
         """Send a form of the page that was looked at last."""
         return self.ask("POST", path, urlencode({"stamp": self.stamp} | (form or {})), **headers)
+
+    @contextmanager
+    def watching(self) -> Iterator[http.client.HTTPResponse]:
+        """Open the stream of events, to be read line by line."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        connection.request("GET", "/events", headers={"cookie": cookie})
+        yield connection.getresponse()
+        connection.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.audit import Auditor, Moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,19 +14,44 @@ if TYPE_CHECKING:
     from medlocker_dicom.node.ledger import Ledger
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who presses a button.
+
+    Attributes
+    ----------
+    user
+        Who is logged in; empty where nobody has to be.
+    place
+        Address.
+    """
+
+    user: str
+    place: str
+
+    @property
+    def name(self) -> str:
+        """The user, or a word for them."""
+        return self.user or "somebody"
+
+    def __str__(self) -> str:
+        """How the queue names them."""
+        return self.user or f"somebody at {self.place}"
+
+
 class Actions(Protocol):
     """What a person can do about an object; each raises `UsageError` where it cannot be done."""
 
-    def retry(self, object_id: str, who: str) -> None:
+    def retry(self, object_id: str, who: Person) -> None:
         """Let a held object go its way again from the beginning."""
 
-    def discard(self, object_id: str, who: str) -> None:
+    def discard(self, object_id: str, who: Person) -> None:
         """Let a held object go nowhere."""
 
-    def release(self, object_id: str, route: str, destinations: Sequence[str], who: str) -> None:
+    def release(self, object_id: str, route: str, destinations: Sequence[str], who: Person) -> None:
         """Let a held object leave as it came, to a route's destinations."""
 
-    def retry_delivery(self, object_id: str, destination: str, who: str) -> None:
+    def retry_delivery(self, object_id: str, destination: str, who: Person) -> None:
         """Try a parked or waiting delivery now."""
 
 
@@ -44,28 +70,37 @@ class Probes(Protocol):
 
 @dataclass(frozen=True)
 class LedgerActions:
-    """Actions that change the queue and nothing else.
+    """Actions that change the queue, and tell the audit trail what left or was thrown away.
 
     Attributes
     ----------
     ledger
         The queue.
+    auditor
+        Tells the trail.
     """
 
     ledger: Ledger
+    auditor: Auditor
 
-    def retry(self, object_id: str, who: str) -> None:  # noqa: ARG002  the queue does not keep it
+    def retry(self, object_id: str, who: Person) -> None:  # noqa: ARG002  the queue does not keep it
         """Let a held object go its way again from the beginning."""
         queue.retry(self.ledger, object_id)
 
-    def discard(self, object_id: str, who: str) -> None:
+    def discard(self, object_id: str, who: Person) -> None:
         """Let a held object go nowhere."""
-        queue.discard(self.ledger, object_id, who)
+        queue.discard(self.ledger, object_id, str(who))
+        self.auditor.discarded(who.name, who.place, self._moved(object_id))
 
-    def release(self, object_id: str, route: str, destinations: Sequence[str], who: str) -> None:
+    def release(self, object_id: str, route: str, destinations: Sequence[str], who: Person) -> None:
         """Let a held object leave as it came, to a route's destinations."""
-        queue.release(self.ledger, object_id, route, destinations, who)
+        queue.release(self.ledger, object_id, route, destinations, str(who))
+        self.auditor.released(who.name, who.place, self._moved(object_id))
 
-    def retry_delivery(self, object_id: str, destination: str, who: str) -> None:  # noqa: ARG002
+    def retry_delivery(self, object_id: str, destination: str, who: Person) -> None:  # noqa: ARG002
         """Try a parked or waiting delivery now."""
         queue.retry_delivery(self.ledger, object_id, destination)
+
+    def _moved(self, object_id: str) -> Moved:
+        row = queue.find(self.ledger, object_id)
+        return Moved(row.study_instance_uid, {row.sop_class_uid: 1})

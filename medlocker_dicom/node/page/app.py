@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from medlocker_dicom.errors import MedLockerError, UsageError
+from medlocker_dicom.node import audit
 from medlocker_dicom.node.page import forms, handlers
 from medlocker_dicom.node.page.guard import Guard, allowed_hosts
 from medlocker_dicom.node.page.live import Pulse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from medlocker_dicom.node.audit import Auditor
     from medlocker_dicom.node.config import NodeConfig
     from medlocker_dicom.node.ledger import Ledger
     from medlocker_dicom.node.page.actions import Actions, Probes
@@ -52,6 +54,7 @@ def make_app(  # noqa: PLR0913, PLR0917  the node's parts
     vault: Vault,
     actions: Actions,
     probes: Probes,
+    auditor: Auditor,
     clock: Callable[[], float] = monotonic,
 ) -> Starlette:
     """Make the page.
@@ -67,6 +70,8 @@ def make_app(  # noqa: PLR0913, PLR0917  the node's parts
         Only read.
     actions, probes
         What buttons do, and what machines ask.
+    auditor
+        Is told who logs in, or fails to, and who looks at photographs.
     clock
         Seconds that never go back, for sessions.
 
@@ -86,6 +91,7 @@ def make_app(  # noqa: PLR0913, PLR0917  the node's parts
         vault=vault,
         actions=actions,
         probes=probes,
+        auditor=auditor,
         credentials=credentials,
         secure=page.certificate is not None,
         sessions=Sessions(clock),
@@ -177,7 +183,7 @@ def _pressed(site: Site, handler: Handler, *, inside: bool = True) -> Endpoint:
         if inside and not site.may(visit):
             return RedirectResponse("/login", 303)
         form = await _form_of(request)
-        stamped = visit.token and site.stamps.fits(form.get("stamp", ""), visit.token)
+        stamped = visit.browser and site.stamps.fits(form.get("stamp", ""), visit.browser)
         if not stamped or not is_ours(request):
             raise HTTPException(403, "this form is too old, or is not from this page: try again")
         return await handler(Asked(site, request, visit, form))
@@ -245,6 +251,7 @@ def _knows_password(asked: Asked) -> bool:
     if asked.site.credentials.match(user, password):
         return True
     asked.site.tries.wrong(asked.address)
+    asked.site.auditor.logged_in(user[:64], asked.address, audit.SERIOUS)
     return False
 
 

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from medlocker_dicom.errors import UsageError
+from medlocker_dicom.node import audit
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.page import views
 from medlocker_dicom.node.page.site import NO_STUDY, fill, render
@@ -101,29 +102,30 @@ async def log_in(asked: Asked) -> Response:
     """Begin a session, under a new token."""
     if asked.site.credentials is None:
         raise HTTPException(404)
-    address = asked.address
-    if seconds := asked.site.tries.wait(address):
+    if seconds := asked.site.tries.wait(asked.address):
         wrong = f"too many wrong tries: wait {seconds} seconds"
         response: Response = fill(asked, "login.html", status=429, wrong=wrong)
         response.headers["Retry-After"] = str(seconds)
         return response
-    if not asked.site.credentials.match(asked.form.get("user", ""), asked.form.get("password", "")):
-        asked.site.tries.wrong(address)
+    site, user = asked.site, asked.form.get("user", "")
+    if not asked.site.credentials.match(user, asked.form.get("password", "")):
+        site.tries.wrong(asked.address)
+        site.auditor.logged_in(user[:64] or "nobody", asked.address, audit.SERIOUS)
         wrong = "this user and password do not belong together"
         return fill(asked, "login.html", status=403, wrong=wrong)
-    asked.site.sessions.end(asked.visit.token)
+    site.auditor.logged_in(user, asked.address)
+    site.sessions.end(asked.visit.session)
     response = RedirectResponse("/", 303)
-    asked.site.set_cookie(response, asked.site.sessions.begin(asked.site.credentials.user))
+    site.set_session(response, site.sessions.begin(user))
+    site.set_browser(response)
     return response
 
 
 async def log_out(asked: Asked) -> Response:
     """End a session."""
-    asked.site.sessions.end(asked.visit.token)
+    asked.site.sessions.end(asked.visit.session)
     response = RedirectResponse("/login", 303)
-    response.delete_cookie(
-        asked.site.cookie, httponly=True, samesite="strict", secure=asked.site.secure
-    )
+    asked.site.set_session(response, "")
     return response
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.syntaxes import SOURCE_CLASSES
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.audit import Moved
 from medlocker_dicom.node.ledger import State
 from medlocker_dicom.node.page import kept, live, views
 from medlocker_dicom.node.page.site import NO_STUDY, render
@@ -61,6 +63,9 @@ async def study(asked: Asked) -> Response:
     if whole is None:
         raise HTTPException(404)
     page = await run_in_threadpool(views.instances, asked.site.ledger, uid, number)
+    if asked.site.config().page.thumbnails:
+        classes = Counter(one.row.sop_class_uid for one in page)
+        asked.site.auditor.accessed(asked.who.name, asked.address, Moved(uid, classes))
     return await render(
         asked,
         "study.html",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.page import views, words
+from medlocker_dicom.node.page.actions import Person
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from medlocker_dicom.node.audit import Auditor
     from medlocker_dicom.node.config import NodeConfig
     from medlocker_dicom.node.ledger import Ledger
     from medlocker_dicom.node.page.actions import Actions, Probes
@@ -52,13 +54,16 @@ class Visit:
 
     Attributes
     ----------
-    token
-        Of the browser's cookie; empty where it has none yet.
+    browser
+        Token of the browser, to which its forms belong; empty where it has none yet.
+    session
+        Token of the session; empty for none.
     user
         Who is logged in; empty for nobody.
     """
 
-    token: str = field(repr=False)
+    browser: str = field(repr=False)
+    session: str = field(repr=False)
     user: str
 
 
@@ -70,7 +75,7 @@ class Site:
     ----------
     config
         Gives node.yaml as it is now.
-    ledger, spool, vault, actions, probes
+    ledger, spool, vault, actions, probes, auditor
         Of the node; the vault is read only.
     credentials
         Whom the page lets in; None for everybody who reaches it.
@@ -84,6 +89,7 @@ class Site:
     vault: Vault
     actions: Actions
     probes: Probes
+    auditor: Auditor
     credentials: Credentials | None
     secure: bool
     sessions: Sessions
@@ -92,38 +98,48 @@ class Site:
     thumbnails: Thumbnails
     templates: Environment
 
-    @property
-    def cookie(self) -> str:
-        """Name of the cookie; browsers tell pages of one host apart by nothing else."""
-        port = self.config().page.port
-        return f"__Host-medlocker-{port}" if self.secure else f"medlocker-{port}"
-
     def visit(self, request: Request) -> Visit:
         """Tell who asks; the clock of their session starts anew."""
-        token = self._token(request)
-        return Visit(token, self.sessions.use(token) or "")
+        session = self._token(request, "session")
+        return Visit(self._token(request, "form"), session, self.sessions.use(session) or "")
 
     def visit_unused(self, request: Request) -> Visit:
         """Tell who asks, as if they had not: for what a page fetches by itself."""
-        token = self._token(request)
-        return Visit(token, self.sessions.look(token) or "")
+        session = self._token(request, "session")
+        return Visit(self._token(request, "form"), session, self.sessions.look(session) or "")
 
     def still(self, visit: Visit) -> bool:
         """Tell whether who asked may go on to look."""
-        return self.credentials is None or self.sessions.look(visit.token) is not None
+        return self.credentials is None or self.sessions.look(visit.session) is not None
 
     def may(self, visit: Visit) -> bool:
         """Tell whether who asks may look."""
         return self.credentials is None or bool(visit.user)
 
-    def set_cookie(self, response: Response, token: str) -> None:
-        """Give a browser its token; it ends with the browser, and with the session before."""
+    def set_session(self, response: Response, token: str) -> None:
+        """Give a browser its session, which no other site's link or form carries along."""
+        self._set_cookie(response, "session", token, "strict")
+
+    def set_browser(self, response: Response) -> str:
+        """Give a browser a token of its own, which a link from elsewhere does not replace."""
+        token = secrets.token_urlsafe(32)
+        self._set_cookie(response, "form", token, "lax")
+        return token
+
+    def _set_cookie(
+        self, response: Response, kind: str, token: str, same_site: Literal["lax", "strict"]
+    ) -> None:
         response.set_cookie(
-            self.cookie, token, httponly=True, samesite="strict", secure=self.secure, path="/"
+            self._cookie(kind), token, httponly=True, samesite=same_site, secure=self.secure
         )
 
-    def _token(self, request: Request) -> str:
-        token = request.cookies.get(self.cookie, "")
+    def _cookie(self, kind: str) -> str:
+        """Name a cookie: by the port, since browsers tell pages of one host apart by no more."""
+        prefix = "__Host-" if self.secure else ""
+        return f"{prefix}medlocker-{self.config().page.port}-{kind}"
+
+    def _token(self, request: Request, kind: str) -> str:
+        token = request.cookies.get(self._cookie(kind), "")
         return token if token.isascii() and len(token) <= _LONGEST_TOKEN else ""
 
 
@@ -175,9 +191,9 @@ class Asked:
         return self.request.client.host if self.request.client else "nowhere"
 
     @property
-    def who(self) -> str:
+    def who(self) -> Person:
         """Who does something, for the queue and the audit."""
-        return self.visit.user or f"somebody at {self.address}"
+        return Person(self.visit.user, self.address)
 
 
 def make_templates() -> Environment:
@@ -202,6 +218,7 @@ def make_templates() -> Environment:
         number=words.number,
         size=words.size,
         said=words.said,
+        short=words.short,
         ago=words.ago,
     )
     return environment
@@ -218,18 +235,18 @@ def fill(
 ) -> HTMLResponse:
     """Render a page without a look at the queue; a browser that has no token yet gets one."""
     site, visit = asked.site, asked.visit
-    token = visit.token or secrets.token_urlsafe(32)
+    response = HTMLResponse(status_code=status)
+    browser = visit.browser or site.set_browser(response)
     page = site.templates.get_template(name).render(
         here=name.removesuffix(".html"),
         user=visit.user,
         inside=site.may(visit),
-        stamp=site.stamps.of(token),
+        stamp=site.stamps.of(browser),
         held_number=held_number,
         **context,
     )
-    response = HTMLResponse(page, status)
-    if not visit.token:
-        site.set_cookie(response, token)
+    response.body = page.encode()
+    response.headers["content-length"] = str(len(response.body))
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Final
 
@@ -16,7 +17,7 @@ STATES: Final = {
     State.PASSED: "passed on unlocked, being delivered",
     State.HELD: "held, somebody has to look",
     State.DONE: "delivered everywhere",
-    State.GONE: "delivered everywhere, deleted here",
+    State.GONE: "finished, deleted here",
     State.DISCARDED: "discarded",
 }
 #: The same of a delivery.
@@ -27,6 +28,7 @@ SENDINGS: Final = {
     Sending.PARKED: "refused, somebody has to look",
 }
 _SAID: Final = 300  # characters of what a foreign program said
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 
 def moment(milliseconds: int | None) -> Markup:
@@ -68,6 +70,11 @@ def said(text: str | None) -> str:
     """Give what a foreign program said on one line, cut where it goes on and on."""
     line = " ".join((text or "").split())
     return line if len(line) <= _SAID else f"{line[:_SAID]}…"
+
+
+def short(text: str) -> str:
+    """Give a digest by its beginning, and everything else as it is."""
+    return f"{text[:16]}…" if _DIGEST.fullmatch(text) else said(text)
 
 
 def ago(milliseconds: int) -> str:
