@@ -13,6 +13,7 @@ from socketserver import TCPServer
 from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from pynetdicom import evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from medlocker_dicom.errors import UsageError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.ae import ApplicationEntity
     from pynetdicom.association import Association
-    from pynetdicom.events import EventHandlerType
+    from pynetdicom.events import Event, EventHandlerType
     from pynetdicom.presentation import PresentationContext
 
     from medlocker_dicom.node.config import Listen
@@ -114,6 +115,12 @@ class _Handler(RequestHandler):
         return association
 
 
+def _wake(event: Event) -> None:
+    """Let an association end whose peer left before it asked for one: it would wait on."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)  # as a timeout gives
+
+
 class Listener(ThreadedAssociationServer):
     """Listens on a socket that other processes may listen on, too.
 
@@ -154,6 +161,7 @@ class Listener(ThreadedAssociationServer):
         self._lock = threading.Lock()
         # The context is the lobby's: pynetdicom would wait for handshakes where it accepts.
         super().__init__(ae, address, ae_title, contexts, None, evt_handlers, _Handler)
+        self.bind(evt.EVT_CONN_CLOSE, _wake)
         self.lobby.start()
 
     def server_bind(self) -> None:

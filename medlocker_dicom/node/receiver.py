@@ -6,9 +6,11 @@ processes may each run one on the same port (`serve`).
 
 from __future__ import annotations
 
+import logging
 import signal
 import tempfile
 import threading
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +27,7 @@ from pynetdicom.sop_class import register_uid, uid_to_service_class
 from medlocker_dicom.dicom.syntaxes import CODECS, SOURCE_CLASSES
 from medlocker_dicom.errors import MedLockerError, NotDicomError, OutputError, SourceError
 from medlocker_dicom.node.listener import Listener, bind
+from medlocker_dicom.node.listener_lobby import PATIENCE_S
 from medlocker_dicom.node.receiver_admission import BROKEN, Caller, Refusal, crowded, stranger
 from medlocker_dicom.node.receiver_arrival import Announced, take_in
 from medlocker_dicom.node.receiver_limits import Limits
@@ -304,7 +307,7 @@ def serve(receiver: Receiver) -> None:
     ledger; one that died is started anew with the number that it had.
     """
     stopped = threading.Event()
-    threading.excepthook = partial(_failed, receiver.log)
+    _hush(receiver.log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     receiver.start()
@@ -312,8 +315,15 @@ def serve(receiver: Receiver) -> None:
     receiver.stop()
 
 
+def _hush(log: Logger) -> None:
+    """Let the libraries' words out nowhere: they tell values, which may be a patient's."""
+    for name in ("pydicom", "pynetdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+    threading.excepthook = partial(_failed, log)
+
+
 def _failed(log: Logger, failure: threading.ExceptHookArgs) -> None:
-    """Tell of a thread that failed without the words of its error: they may be a patient's."""
     log.error("thread failed", kind=failure.exc_type.__name__)
 
 
@@ -322,7 +332,8 @@ def _entity(listen: Listen) -> AE:
     ae.maximum_pdu_size = MAX_PDU
     ae.maximum_associations = 1 << 20  # the listener counts
     ae.network_timeout = listen.idle_s
-    ae.acse_timeout = ae.dimse_timeout = listen.idle_s
+    ae.dimse_timeout = listen.idle_s
+    ae.acse_timeout = min(listen.idle_s, PATIENCE_S)
     ae.require_called_aet = True
     return ae
 

@@ -156,7 +156,16 @@ def dcmtk(program: str, *words: str | Path | int, limit_s: float = 60) -> tuple[
 
 def store(port: int, *files: Path, options: tuple[str, ...] = ()) -> tuple[int, str]:
     """Send files by DCMTK's storescu, each as it is."""
-    words: tuple[str | int, ...] = ("-v", "-aec", "NODE", "-aet", "CAMERA", *options, "127.0.0.1", port)
+    words: tuple[str | int, ...] = (
+        "-v",
+        "-aec",
+        "NODE",
+        "-aet",
+        "CAMERA",
+        *options,
+        "127.0.0.1",
+        port,
+    )
     return dcmtk("storescu", *words, *files)
 
 
