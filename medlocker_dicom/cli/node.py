@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from medlocker_dicom.node.supervisor import Child
     from medlocker_dicom.vault.vault import Vault
 
+#: Folder in the spool that processes count in.
+METERS = "meters"
 ConfigOption = Annotated[
     Path, typer.Option("--config", metavar="YAML", help="The node's configuration.")
 ]
@@ -55,7 +57,9 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
     """Run the node until it is told to end."""
     check_node("the node needs")
     from medlocker_dicom.node import logs  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  the same
     from medlocker_dicom.node.listener import bind  # noqa: PLC0415  the same
+    from medlocker_dicom.node.metrics import clear  # noqa: PLC0415  the same
     from medlocker_dicom.node.receiver_arrival import recover  # noqa: PLC0415  the same
     from medlocker_dicom.node.supervisor import Child, Supervisor  # noqa: PLC0415  the same
     from medlocker_dicom.node.workflows import open_ledger, prepare  # noqa: PLC0415  the same
@@ -86,8 +90,13 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
             Child("page", _show, (now,)),
         ]
 
+    auditor = make_auditor(found, _secret(found))
+    clear(found.spool / METERS)
+    auditor.started()
     log.info("node started", port=found.listen.port)
     Supervisor(children, log).run()
+    auditor.stopped()
+    auditor.close()
     logs.stop()
 
 
@@ -158,14 +167,19 @@ def _worker_name(number: int) -> str:
 
 
 def _log(config: NodeConfig, part: str) -> Log:
-    """Set up this process's log; its secret lies in the spool, so that hashes agree."""
+    """Set up this process's log."""
     from medlocker_dicom.node import logs  # noqa: PLC0415  the node's libraries
 
+    logs.start(config, _secret(config))
+    return logs.Log(part)
+
+
+def _secret(config: NodeConfig) -> bytes:
+    """Give the key of the hashes in log and audit trail; all processes have the same."""
     path = config.spool / "log.secret"
     if not path.exists():
         write_private(path, secrets.token_bytes(32))
-    logs.start(config, path.read_bytes())
-    return logs.Log(part)
+    return path.read_bytes()
 
 
 def _receive(config: NodeConfig, listening: socket.socket, number: int) -> None:
@@ -181,7 +195,9 @@ def _receive(config: NodeConfig, listening: socket.socket, number: int) -> None:
 
 def _work(config: NodeConfig, name: str) -> None:
     """Be a worker process."""
+    from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
+    from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same
     from medlocker_dicom.node.sender import Senders  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.work import Work  # noqa: PLC0415  the same
     from medlocker_dicom.node.workflows import open_ledger, working  # noqa: PLC0415  the same
@@ -194,18 +210,23 @@ def _work(config: NodeConfig, name: str) -> None:
     issuer = read_private(config.issuer, config.issuer_passphrase_file)
     vault, ledger = _vault(config), open_ledger(place)
     senders = Senders(config.destinations, config.listen.ae_title, spool.incoming)
-    job = Work(lambda: config, spool, ledger, Lockers(vault, issuer), senders, log)
+    lockers, auditor = Lockers(vault, issuer), make_auditor(config, _secret(config))
+    meters = make_meters(config.spool / METERS)
+    job = Work(lambda: config, spool, ledger, lockers, senders, log, auditor, meters)
     with working(place, config, job, name, log):
         log.info("worker started")
         ended.wait()
     senders.close()
+    auditor.close()
     ledger.close()
     vault.close()
 
 
 def _show(config: NodeConfig) -> None:
     """Be the page's process."""
-    from medlocker_dicom.node.page.actions import LedgerActions  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same
+    from medlocker_dicom.node.page.actions import LedgerActions  # noqa: PLC0415  the same
     from medlocker_dicom.node.page.app import make_app  # noqa: PLC0415  the same
     from medlocker_dicom.node.page.serve import make_server  # noqa: PLC0415  the same
     from medlocker_dicom.node.probes import NodeProbes  # noqa: PLC0415  the same
@@ -213,7 +234,12 @@ def _show(config: NodeConfig) -> None:
 
     log = _log(config, "page")
     ledger, spool, vault = open_ledger(_place(config)), _spool(config), _vault(config)
-    actions, probes = LedgerActions(ledger), NodeProbes(ledger, spool)
-    server = make_server(make_app(config, ledger, spool, vault, actions, probes), config.page)
+    folder = config.spool / METERS
+    probes = NodeProbes(ledger, spool, make_meters(folder), folder)
+    auditor = make_auditor(config, _secret(config))
+    actions = LedgerActions(ledger, auditor)
+    server = make_server(
+        make_app(config, ledger, spool, vault, actions, probes, auditor), config.page
+    )
     log.info("page started", port=config.page.port)
     server.run()

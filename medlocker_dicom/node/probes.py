@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import generate_latest
-
 from medlocker_dicom.errors import OutputError, VaultError
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.metrics import QueueCollector, exposition
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medlocker_dicom.node.ledger import Ledger
+    from medlocker_dicom.node.metrics import Meters
     from medlocker_dicom.node.spool import Spool
 
 
@@ -23,10 +25,14 @@ class NodeProbes:
     ----------
     ledger, spool
         The queue.
+    meters, folder
+        What this process counts in, and where all do.
     """
 
     ledger: Ledger
     spool: Spool
+    meters: Meters
+    folder: Path
 
     def health(self) -> list[str]:
         """Tell in words what is wrong with the node; nothing while it works."""
@@ -47,4 +53,4 @@ class NodeProbes:
 
     def metrics(self) -> bytes:
         """Give the metrics in the text format of Prometheus."""
-        return generate_latest()
+        return exposition(QueueCollector(self.ledger, self.spool), self.meters, self.folder)

@@ -168,8 +168,8 @@ def _decode(ds: Dataset, syntax: UID, frames: IO[bytes]) -> None:
     """Put native pixels into a file, as they are coded: no colours are turned into others."""
     length = 0
     image: dict[str, Any] = {}
-    for frame, image in get_decoder(syntax).iter_buffer(ds, raw=True):  # noqa: B007  the last one
-        length += frames.write(frame)
+    for frame, image in get_decoder(syntax).iter_array(ds, raw=True):  # noqa: B007  the last one
+        length += frames.write(frame.tobytes())
     if length % 2:
         length += frames.write(b"\0")
     if length > _MOST_NATIVE:
@@ -180,7 +180,7 @@ def _decode(ds: Dataset, syntax: UID, frames: IO[bytes]) -> None:
     ds[_PIXEL_DATA] = DataElement(_PIXEL_DATA, vr, frames)
     ds.PhotometricInterpretation = image["photometric_interpretation"]
     if ds.SamplesPerPixel > 1:
-        ds.PlanarConfiguration = image["planar_configuration"]
+        ds.PlanarConfiguration = 0
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         ds.pop(keyword, None)
 

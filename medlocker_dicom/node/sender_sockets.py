@@ -38,8 +38,8 @@ def network_words(error: OSError) -> str:
 class _Listening:
     """What both kinds of sockets do more than theirs."""
 
-    heard: list[str]
-    patience: float
+    heard: list[str] | None = None  # while ssl makes the socket
+    patience: float | None = None
 
     def settimeout(self, value: float | None) -> None:
         """Wait no longer than `patience`, even where no end is asked for."""
@@ -63,7 +63,8 @@ class _Listening:
         try:
             return call()
         except OSError as error:
-            self.heard.append(network_words(error))
+            if self.heard is not None:
+                self.heard.append(network_words(error))
             raise
 
 

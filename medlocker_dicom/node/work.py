@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import uniform
+from time import monotonic
 from typing import TYPE_CHECKING, Final
+
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.reading import read_file
@@ -26,7 +29,8 @@ from medlocker_dicom.errors import (
 )
 from medlocker_dicom.keyfile import dump_detached
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node.config import FORWARD
+from medlocker_dicom.node.audit import MINOR, SUCCESS, Moved, Peer
+from medlocker_dicom.node.config import FORWARD, DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.outcome import Kind
 from medlocker_dicom.node.routes import facts_of, route_for
@@ -39,10 +43,12 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from sqlalchemy import Row
 
+    from medlocker_dicom.node.audit import Auditor
     from medlocker_dicom.node.config import NodeConfig, Route
     from medlocker_dicom.node.ledger import Ledger
     from medlocker_dicom.node.lockers import Lockers
     from medlocker_dicom.node.logs import Log
+    from medlocker_dicom.node.metrics import Meters
     from medlocker_dicom.node.sender import Senders
     from medlocker_dicom.node.spool import Spool
 
@@ -76,8 +82,8 @@ class Work:
         Make lockers, and know the vault.
     senders
         Send to destinations.
-    log
-        Is told what was done; never of a patient.
+    log, auditor, meters
+        Are told what was done; never of a patient.
     clock
         Gives the time with a time zone.
     """
@@ -88,6 +94,8 @@ class Work:
     lockers: Lockers
     senders: Senders
     log: Log
+    auditor: Auditor
+    meters: Meters
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def process(self, object_id: str) -> None:
@@ -121,6 +129,10 @@ class Work:
             return
         found = queue.find(self.ledger, object_id)
         result = self.spool.result(object_id, found.result) if found.result else None
+        sop_class = found.sop_class_uid if result is None else str(SecondaryCaptureImageStorage)
+        peer, moved = self._peer(destination), Moved(found.study_instance_uid, {sop_class: 1})
+        began = monotonic()
+        self.auditor.sending(peer, moved)
         try:
             outcome = self.senders.send(destination, result or self.spool.object(object_id))
         except (UsageError, SourceError) as error:
@@ -131,7 +143,17 @@ class Work:
         except OutputError as error:
             queue.again(self.ledger, object_id, destination, str(error), delay_s(row.tries))
             return
-        self._enter(object_id, destination, outcome.after(number), outcome.said, row.tries)
+        kind = outcome.after(number)
+        self.auditor.sent(peer, moved, SUCCESS if kind is Kind.STORED else MINOR)
+        self.meters.delivered(destination, kind, monotonic() - began)
+        self._enter(object_id, destination, kind, outcome.said, row.tries)
+
+    def _peer(self, destination: str) -> Peer:
+        """Name a destination for the audit trail."""
+        found = self.config().destinations.get(destination)
+        if isinstance(found, DicomDestination):
+            return Peer(found.ae_title, found.host)
+        return Peer("", str(found.url) if found else destination)
 
     def _enter(self, object_id: str, destination: str, kind: Kind, said: str, tries: int) -> None:
         """Enter what came of a delivery."""
@@ -175,7 +197,9 @@ class Work:
             check_new(connection, source_uid)
         now = self.clock()
         locker = self.lockers.make(route.lock, now)
+        began = monotonic()
         made = lock(decode_fundus(ds), locker, now=now)
+        self.meters.locked(monotonic() - began)
         # Named after a grant: the vault tells later whether this is the file that it knows.
         attempt = made.grants[0].grant_id.hex()
         self.spool.write_result(row.id, attempt, to_bytes(made.ds))

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from sqlalchemy import create_engine, text
 
+import archives
 from archives import free_port
 from desk import Desk
 from medlocker_dicom.database import place_of
@@ -86,6 +87,12 @@ class Node:
         """Tell whether it answers."""
         command = ["/usr/bin/echoscu", "-aec", "MEDLOCKER", "127.0.0.1", str(self.port)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def ask(self, path: str) -> str:
+        """Ask its page."""
+        with archives.DIRECT.open(f"http://127.0.0.1:{self.page}{path}", timeout=PATIENCE) as said:
+            text: str = said.read().decode()
+        return text
 
     def send(self, *paths: Path) -> "subprocess.CompletedProcess[str]":
         """Send files by DCMTK."""

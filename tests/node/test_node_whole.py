@@ -36,6 +36,10 @@ def test_from_modality_to_recipient(
             node.wait_for({"done": 3})
             assert node.send(*sorted(eyes.iterdir())).returncode == 0
             assert node.states() == {"done": 3}
+            assert node.ask("/ready") == "ok\n"
+            assert 'medlocker_objects{state="done"} 3.0' in node.ask("/metrics")
+            assert "MEDLOCKER" in node.ask("/") or "MedLocker" in node.ask("/")
+        assert {line["level"] for line in node.logged()} <= {"info", "warning"}, node.log
         kept = [archive.rest(f"/instances/{one}/file") for one in archive.json("/instances")]
     back = owner.root / "kept"
     for number, data in enumerate(kept):
