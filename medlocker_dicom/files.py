@@ -7,9 +7,14 @@ import hashlib
 import os
 import re
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medlocker_dicom.errors import DestinationError, DiskFullError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Neither a path, nor hidden, nor what moves a terminal's cursor.
 _NAME = re.compile(r"\w(?:[\w .@+-]{0,62}[\w@+-])?")
@@ -58,10 +63,37 @@ def write_private(path: Path, data: bytes) -> None:
     _replace(path, data, PRIVATE)
 
 
+def create_private(path: Path, data: bytes) -> None:
+    """Write a new file for its owner alone, mode 0600, into a folder that is there.
+
+    Raises
+    ------
+    DestinationError
+        It exists, and stays as it is; or it cannot be written.
+    DiskFullError
+        As for `write_file`.
+    """
+    with _written(path, data, PRIVATE) as part:
+        try:
+            os.link(part, path)  # unlike a rename, refuses to replace
+        except FileExistsError as error:
+            raise DestinationError(f"{path} exists", "choose another name") from error
+
+
 def _replace(path: Path, data: bytes, mode: int) -> None:
-    part: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    with _written(path, data, mode) as part:
+        part.replace(path)
+
+
+@contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """Write a file beside a path, durable, for the caller to give it the path's name."""
+    part: Path | None = None
+    try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
         part = Path(name)
         with os.fdopen(handle, "wb") as stream:
@@ -69,7 +101,7 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
             stream.flush()
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
-        part.replace(path)
+        yield part
         sync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error

@@ -121,6 +121,12 @@ class Desk:
             self.eye(f"{folder}/eye{number}.dcm", number)
         return self.root / folder
 
+    def secret(self, path: str, data: bytes) -> Path:
+        """Write a file for its owner alone; return it."""
+        whole = self.put(path, data)
+        whole.chmod(0o600)
+        return whole
+
     def put(self, path: str, data: bytes) -> Path:
         """Write bytes to a path on the desk; return it."""
         whole = self.root / path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,9 +179,9 @@ def read_issuer(path: Path | None, passphrase_file: Path | None, *, make: bool =
         except DestinationError:
             if not own.exists():
                 raise
-            return read_private(own, None)  # another process made it meanwhile
+            return read_private(own, passphrase_file)  # another process made it meanwhile
         sys.stderr.write(f"made {own}, without a passphrase: keep it safe, it signs your grants\n")
-    return read_private(own, None)
+    return read_private(own, passphrase_file)
 
 
 def _passphrase(path: Path, file: Path | None) -> bytes:
@@ -211,6 +212,11 @@ def _new_passphrase(file: Path | None) -> bytes:
 def _first_line(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+                raise IdentityError(
+                    f"{file}: other users can read or write this passphrase", f"chmod 600 {file}"
+                )
             return stream.readline(4096).rstrip(b"\r\n")
     except OSError as error:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error

@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 from medlocker_dicom.errors import (
     GrantExpiredError,
-    IdentityError,
     KeyFileError,
     NoGrantError,
     UIDError,
@@ -182,8 +181,6 @@ def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at
     ------
     ValueError
         The DEK does not have 32 bytes, or `expires` has no time zone.
-    IdentityError
-        The recipient's public key cannot be sealed to.
     KeyFileError
         The grant id does not have 16 bytes, or `expires` is before 1970.
     """
@@ -199,10 +196,7 @@ def issue_grant(  # noqa: PLR0913 - the design's list; the last two are named at
         bytes(recipient.kem.sealed_bytes),
         bytes(SIGNATURE_BYTES),
     )
-    try:
-        sealed = kem.seal(recipient.kem, recipient.hpke_key, dek, draft.info)
-    except ValueError:
-        raise IdentityError(f"cannot seal to the public key {recipient.fingerprint}") from None
+    sealed = kem.seal(recipient.kem, recipient.hpke_key, dek, draft.info)
     return sign_grant(replace(draft, sealed=sealed), issuer)
 
 

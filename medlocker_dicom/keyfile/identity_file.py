@@ -1,12 +1,9 @@
 """The shell around identities: reads and writes the file, nothing else."""
 
-import errno
-import os
-from contextlib import suppress
 from pathlib import Path
-from tempfile import mkstemp
 
-from medlocker_dicom.errors import DestinationError, DiskFullError, IdentityError, OutputError
+from medlocker_dicom.errors import IdentityError
+from medlocker_dicom.files import create_private
 from medlocker_dicom.keyfile import caps
 
 
@@ -41,43 +38,4 @@ def create_identity(path: Path, data: bytes) -> None:
     DiskFullError
         There is no space for it.
     """
-    try:
-        temporary = _write_beside(path, data)
-        try:
-            os.link(temporary, path)  # unlike a rename, refuses to replace
-        finally:
-            temporary.unlink()
-        _sync_folder(path.parent)
-    except FileExistsError:
-        raise DestinationError(f"{path} exists", "choose another name") from None
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(f"cannot write {path}: {error.strerror}", "make room and try again")
-    return DestinationError(f"cannot write {path}: {error.strerror}")
-
-
-def _write_beside(path: Path, data: bytes) -> Path:
-    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # opens with 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is synced
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    create_private(path, data)

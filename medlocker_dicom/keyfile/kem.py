@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.hpke import (
 SEED_BYTES = 32
 _MLKEM_PUBLIC_BYTES = 1184  # FIPS 203, table 3
 _MLKEM_SEED_BYTES = 64  # d and z of FIPS 203, algorithm 16
+_X25519_BYTES = 32
+_ANY = X25519PrivateKey.from_private_bytes(bytes(32))  # clamping makes it 2^254
 
 
 class Kem(StrEnum):
@@ -77,12 +79,14 @@ def check_public(kem: Kem, public: bytes) -> None:
     Raises
     ------
     ValueError
-        Wrong length, or an ML-KEM half that fails the modulus check of
-        FIPS 203 section 7.2.
+        Wrong length, an ML-KEM half that fails the modulus check of FIPS 203
+        section 7.2, or an X25519 key or half of small order (RFC 7748 section 6.1).
     """
     if len(public) != kem.public_bytes:
         raise ValueError(f"a {kem} public key has {kem.public_bytes} bytes, not {len(public)}")
     _public_key(kem, public)
+    curve = X25519PublicKey.from_public_bytes(public[-_X25519_BYTES:])
+    _ANY.exchange(curve)  # what is of small order gives zero with every private key, and an error
 
 
 def seal(kem: Kem, public: bytes, key: bytes, info: bytes) -> bytes:

@@ -51,7 +51,7 @@ def test_new_replaces_nothing(desk: Desk, there: str) -> None:
 
 def test_a_passphrase_protects_the_key(desk: Desk) -> None:
     """A key made with a passphrase works with it, and with no other."""
-    right, wrong = desk.put("right", b"corn flower\n"), desk.put("wrong", b"poppy\n")
+    right, wrong = (desk.secret(one, one.encode()) for one in ("corn flower", "poppy"))
     desk.good("identity", "new", desk / "alice.key", "--passphrase-file", right)
     assert b"corn" not in (desk / "alice.key").read_bytes()
     facts = json.loads(desk.good("inspect", desk / "alice.key", "--json").out)
@@ -66,12 +66,40 @@ def test_a_passphrase_protects_the_key(desk: Desk) -> None:
     assert "no key file is for this identity" in opened.errors[0]
 
 
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
+def test_a_passphrase_that_others_can_read_is_refused(desk: Desk, mode: int) -> None:
+    """As an identity is: for a new key and for an old one, with what to do."""
+    secret = desk.secret("words", b"corn flower\n")
+    desk.good("identity", "new", desk / "alice.key", "--passphrase-file", secret)
+    secret.chmod(mode)
+    for command in (
+        ("identity", "new", desk / "bob.key"),
+        ("verify", desk.root, "--identity", desk / "alice.key"),
+    ):
+        refused = desk.run(*command, "--passphrase-file", secret)
+        assert (refused.code, len(refused.errors)) == (7, 1)
+        assert f"{secret}: other users can read or write this passphrase" in refused.err
+        assert f"chmod 600 {secret}" in refused.err
+    assert not (desk / "bob.key").exists()
+
+
+def test_the_passphrase_of_ones_own_issuer(desk: Desk) -> None:
+    """--passphrase-file is for the issuer that nobody names, too."""
+    own = desk / "config" / "medlocker" / "issuer.key"
+    own.parent.mkdir(parents=True)
+    secret = desk.secret("words", b"corn flower\n")
+    desk.good("identity", "new", own, "--passphrase-file", secret)
+    vault = ("vault", "init", "--no-custodian")
+    assert "no terminal to ask" in desk.run(*vault).err
+    desk.good(*vault, "--passphrase-file", secret)
+
+
 def test_a_passphrase_is_asked_for_on_a_terminal_alone(desk: Desk) -> None:
     """Without a terminal and without a passphrase file nothing is asked, and nothing made."""
     outcome = desk.run("identity", "new", desk / "alice.key")
     assert outcome.code == 2
     assert "--passphrase-file or --no-passphrase" in outcome.err
-    secret = desk.put("secret", b"corn flower\n")
+    secret = desk.secret("secret", b"corn flower\n")
     desk.good("identity", "new", desk / "bob.key", "--passphrase-file", secret)
     asked = desk.run("verify", desk.root, "--identity", desk / "bob.key")
     assert asked.code == 7

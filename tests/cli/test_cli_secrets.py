@@ -40,7 +40,7 @@ def forms(secret: bytes) -> Iterator[bytes]:
 
 def test_no_secret_is_written_anywhere(owner: Desk) -> None:
     """Vault, key files, journals, records, receipts and output hold no key and no passphrase."""
-    passphrase = owner.put("passphrase", PASSPHRASE + b"\n")
+    passphrase = owner.secret("passphrase", PASSPHRASE + b"\n")
     secured = ("--custodian", owner / "custodian.key", "--custodian-passphrase-file", passphrase)
     said = [
         owner.good("grant", "reissue", "--to", "bob", *secured),
@@ -94,7 +94,7 @@ def test_a_running_command_shows_no_secret(owner: Desk) -> None:
 
 def test_an_interrupted_command_shows_no_secret(owner: Desk) -> None:
     """Ctrl-C while the passphrase is stretched: two words, no traceback with locals."""
-    passphrase = owner.put("passphrase", PASSPHRASE + b"\n")
+    passphrase = owner.secret("passphrase", PASSPHRASE + b"\n")
     command = ("grant", "reissue", "--to", "bob", "--custodian", owner / "custodian.key")
     with owner.spawn(*command, "--custodian-passphrase-file", passphrase) as process:
         time.sleep(1.0)

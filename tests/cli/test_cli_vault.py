@@ -234,8 +234,7 @@ def test_an_identity_that_is_not_the_custodians(owner: Desk) -> None:
     """Wrong identity, wrong passphrase, unknown recipient: refused, and nothing is issued."""
     lock(owner)
     owner.good("recipient", "add", owner.public("bob"))
-    wrong = owner / "wrong.txt"
-    wrong.write_text("not it\n")
+    wrong = owner.secret("wrong.txt", b"not it\n")
     secured = owner / "secured.key"
     secured.touch(mode=0o600)
     secured.write_bytes(dump_identity(owner.identity("custodian"), PASSPHRASE.encode()))
@@ -254,8 +253,7 @@ def test_an_identity_that_is_not_the_custodians(owner: Desk) -> None:
         "--study", "9.9.9",
     )  # fmt: skip
     assert "bob" not in owner.good("grant", "list").out
-    right = owner / "right.txt"
-    right.write_text(PASSPHRASE + "\n")
+    right = owner.secret("right.txt", PASSPHRASE.encode() + b"\n")
     secure = ("--custodian", secured, "--custodian-passphrase-file", right)
     outcome = owner.good("grant", "reissue", "--to", "bob", *secure)
     assert outcome.out.startswith("2 grants issued to bob")

@@ -159,6 +159,9 @@ def header() -> Iterator[tuple[str, Vector]]:
         "next-version": edited(version=2),
         "other-format": edited(format="medlocker identity"),
         "issuer-damaged": edited(issuer=MEMBERS["issuer"][:-20]),
+        "issuer-small-order": edited(
+            issuer=f"medlocker-public-1 x25519 {text_of(bytes(32) + ISSUER.public.verify_key)}"
+        ),
         "issuer-oversized": edited(issuer="x" * 5000),
         "recipient-short": edited(recipient=text_of(bytes(31))),
         "issued-fraction": edited(issued="2026-03-01T12:00:00.5Z"),

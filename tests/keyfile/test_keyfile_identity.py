@@ -261,11 +261,14 @@ def test_large_file_is_refused_on_reading(tmp_path: Path) -> None:
         read_identity(path)
 
 
-def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     """Where the disk is full, no file is left, whole or in part, and another one stays."""
 
     def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     old = tmp_path / "old.key"
     create_identity(old, OPEN)
@@ -274,6 +277,21 @@ def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         create_identity(tmp_path / "me.key", OPEN)
     assert list(tmp_path.iterdir()) == [old]
     assert old.read_bytes() == OPEN
+
+
+def test_a_folder_that_does_not_keep_the_name_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private key whose name may be gone after a crash is not said to be there."""
+    codes = iter([0, errno.EIO])
+
+    def failing(_: int) -> None:
+        if code := next(codes):
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(DestinationError, match=r"me\.key"):
+        create_identity(tmp_path / "me.key", OPEN)
 
 
 def test_two_at_once_do_not_wait_for_each_other() -> None:

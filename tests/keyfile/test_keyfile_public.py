@@ -1,5 +1,6 @@
 """Public key files: one canonical line."""
 
+import base64
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,28 @@ def test_bad_lattice_key_is_refused() -> None:
     """An ML-KEM key that fails the modulus check of FIPS 203 is refused."""
     with pytest.raises(IdentityError, match="malformed"):
         PublicIdentity(Kem.MLKEM768_X25519, b"\xff" * 1216, RECIPIENT.public.verify_key)
+
+
+# RFC 7748's curve and its twist: orders 1, 2, 4 and 8, and two that are not written canonically.
+SMALL_ORDER = [
+    bytes(32),
+    bytes([1, *bytes(31)]),
+    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+    (2**255 - 20).to_bytes(32, "little"),
+    (2**255 - 19).to_bytes(32, "little"),
+    (2**255 - 18).to_bytes(32, "little"),
+]
+
+
+@pytest.mark.parametrize("kind", list(Kem))
+@pytest.mark.parametrize("curve", SMALL_ORDER)
+def test_a_key_of_small_order_is_refused(kind: Kem, curve: bytes) -> None:
+    """Nothing could be sealed to it: it is told when it is read, not after the first lock."""
+    lattice = make_identity("recipient", kind).public.hpke_key[:-32]
+    keys = base64.b64encode(lattice + curve + RECIPIENT.public.verify_key).decode()
+    with pytest.raises(IdentityError, match="malformed"):
+        load_public(f"medlocker-public-1 {kind} {keys} eve\n".encode())
 
 
 def test_generated_identities_differ() -> None:

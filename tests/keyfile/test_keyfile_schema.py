@@ -24,6 +24,7 @@ UNSEEN = {
     "header-duplicate-member",
     "header-float-version",
     "header-issuer-damaged",
+    "header-issuer-small-order",
     "grant-duplicate",
     "grant-order",
     "grant-duplicate-member",

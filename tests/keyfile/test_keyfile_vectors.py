@@ -24,7 +24,7 @@ from medlocker_dicom.keyfile import (
     open_packet,
 )
 
-COUNT = 129
+COUNT = 130
 LOAD: dict[str, Callable[[bytes], object]] = {
     ".mlkey": load_keyfile,
     ".mlstatus": load_status,
