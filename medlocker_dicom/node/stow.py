@@ -6,6 +6,7 @@ times in memory, and reads answers of any length; here a file goes as it is.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import secrets
@@ -19,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from medlocker_dicom.errors import TransferSyntaxError, UsageError
 from medlocker_dicom.files import output_error
-from medlocker_dicom.node.outcome import FEW_TRIES, Kind, Outcome, by_status
+from medlocker_dicom.node.outcome import FEW_TRIES, Kind, Outcome, by_status, words_of
 from medlocker_dicom.node.sender_object import converted, sendable
 from medlocker_dicom.node.sender_sockets import network_words
 
@@ -33,6 +34,7 @@ _LONGEST_PASSWORD: Final = 1 << 12  # bytes
 _FAILED, _REFERENCED = "00081198", "00081199"  # Failed, Referenced SOP Sequence
 _FAILURE_REASON, _WARNING_REASON = "00081197", "00081196"
 _SYNTAX_UNSUPPORTED: Final = 0xC122
+_PROCESSING_FAILURE: Final = 0x0110  # where a failure has no reason that can be read
 _UNSUPPORTED_MEDIA: Final = 415
 #: They speak of the node, its configuration or the moment, and not of the object: somebody
 #: enters a password or an address, and all goes its way.
@@ -163,8 +165,8 @@ class StowSender:
                 password = stream.read(_LONGEST_PASSWORD).splitlines()[0].decode()
         except (OSError, IndexError, UnicodeDecodeError) as error:
             raise UsageError(f"{one.password_file}: holds no password") from error
-        pair = f"{one.user}:{password}"
-        return urllib3.make_headers(basic_auth=pair)
+        pair = base64.b64encode(f"{one.user}:{password}".encode()).decode()  # RFC 7617
+        return {"Authorization": f"Basic {pair}"}
 
 
 def _words(error: HTTPError | OSError) -> str:
@@ -182,14 +184,15 @@ def _judge(answer: _Answer) -> tuple[Outcome, bool]:
     """Judge an answer (PS3.18 table 10.5.3-1); tell whether the transfer syntax is at fault."""
     said = f"HTTP {answer.code}"
     results = _results(answer.body)
-    reason = _reason(results, _FAILED, _FAILURE_REASON)
-    if reason is not None:
+    failed, taken = _items(results, _FAILED), _items(results, _REFERENCED)
+    if failed:
+        reason = _number(failed, _FAILURE_REASON, _PROCESSING_FAILURE)
         outcome = by_status(reason)
         words = f"{said}, {outcome.said}"
         return Outcome(outcome.kind, words, outcome.most), reason == _SYNTAX_UNSUPPORTED
-    if answer.code == 200 or (answer.code == 202 and _REFERENCED in results):
-        warning = _reason(results, _REFERENCED, _WARNING_REASON)
-        words = "" if warning is None else f", {by_status(warning).said}"
+    if answer.code == 200 or (answer.code == 202 and taken):
+        warning = _number(taken, _WARNING_REASON, 0)
+        words = f", {words_of(warning)}" if warning else ""
         return Outcome(Kind.STORED, said + words), False
     if answer.code == 202:
         # Stored with warnings, or not: its answer says neither.
@@ -210,10 +213,18 @@ def _results(body: bytes) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _reason(results: dict[str, Any], sequence: str, element: str) -> int | None:
-    """Find the reason in the first item of a sequence."""
+def _items(results: dict[str, Any], sequence: str) -> list[Any]:
+    """Give the items of a sequence; none where it is none."""
+    element = results.get(sequence)
+    value = element.get("Value") if isinstance(element, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _number(items: list[Any], element: str, otherwise: int) -> int:
+    """Give a number of 16 bits in the first item."""
     try:
-        value = results[sequence]["Value"][0][element]["Value"][0]
+        value = items[0][element]["Value"][0]
     except (KeyError, IndexError, TypeError):
-        return None if element == _WARNING_REASON or sequence not in results else 0x0110
-    return value if isinstance(value, int) and 0 <= value <= 0xFFFF else None
+        return otherwise
+    good = isinstance(value, int) and 0 <= value <= 0xFFFF
+    return value if good else otherwise
