@@ -120,6 +120,7 @@ class Counted(NamedTuple):
     number: int
 
 
+_ENTERING: Final = 0x4D4C  # a lock of PostgreSQL, with the hash of a UID
 PROCESS: Final = "process"
 DELIVER: Final = "deliver"
 
@@ -191,6 +192,7 @@ def enter(ledger: Ledger, arrival: Arrival) -> Entered:
     """
     now = ledger.now()
     with ledger.writing() as connection:
+        _alone(connection, arrival.sop_instance_uid)
         same = select(objects.c.id).where(objects.c.sop_instance_uid == arrival.sop_instance_uid)
         known = set(connection.scalars(same))
         if arrival.id in known:
@@ -212,6 +214,13 @@ def enter(ledger: Ledger, arrival: Arrival) -> Entered:
         if state is State.RECEIVED:
             ledger.enqueue(connection, PROCESS, f"{arrival.id}-1", arrival.id)
     return Entered.CONFLICT if known else Entered.NEW
+
+
+def _alone(connection: Connection, sop_instance_uid: str) -> None:
+    """Wait until nobody else enters an object of this UID; in SQLite nobody else writes anyway."""
+    if connection.dialect.name == "postgresql":
+        key = func.hashtext(sop_instance_uid)
+        connection.execute(select(func.pg_advisory_xact_lock(_ENTERING, key)))
 
 
 def find(ledger: Ledger, object_id: str) -> Row[Any]:
