@@ -19,7 +19,11 @@ _LONGEST: Final = 1000  # characters of a text that is looked for
 
 def own_words(text: str) -> str | None:
     """Return a text as our source says it; None where it says nothing like it."""
-    literals, templates = _ours()
+    return _in(text, _here()) or _in(text, _everywhere())
+
+
+def _in(text: str, ours: _Ours) -> str | None:
+    literals, templates = ours
     if text in literals:
         return text
     if len(text) > _LONGEST:
@@ -55,12 +59,26 @@ class _Template:
         return VALUE.join(self.parts)
 
 
+_Ours = tuple[frozenset[str], tuple[_Template, ...]]
+
+
 @cache
-def _ours() -> tuple[frozenset[str], tuple[_Template, ...]]:
-    """Read our source: its texts, and its templates, the longest first."""
+def _here() -> _Ours:
+    """Read the node's source, which says most."""
+    return _read(Path(__file__).parent)
+
+
+@cache
+def _everywhere() -> _Ours:
+    """Read all of our source: its errors come up in the node."""
+    return _read(Path(__file__).parents[1])
+
+
+def _read(folder: Path) -> _Ours:
+    """Read the source in a folder: its texts, and its templates, the longest first."""
     literals: set[str] = set()
     templates: set[_Template] = set()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 literals.add(node.value)
