@@ -92,7 +92,7 @@ def unlock_folder(
     files = list_files(source)
     run: dict[str, Any] = {
         "format": "medlocker unlock journal",
-        "version": 1,
+        "version": 2,
         "source": str(folder_of(source).resolve()),
         "identity": keys.identity.public.id.hex(),
     }

@@ -144,7 +144,8 @@ def check_new(connection: Connection, source_uid: str) -> None:
         raise DuplicateInstanceError(
             f"SOP Instance UID {source_uid} was locked at {text_of(moment_of(row.locked))} "
             f"as {row.locked_uid}",
-            "use what was locked then; --again locks it anew, and keys for the old one end",
+            "use what was locked then; --again locks it anew, and key files that are out still "
+            "open the old one",
         )
 
 

@@ -1,0 +1,363 @@
+"""What a worker does with an object: every end that it can come to is in the ledger."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import BasicTextSRStorage
+from running_node import Node
+from sqlalchemy import Connection
+
+from desk import Desk
+from medlocker_dicom.database import place_of
+from medlocker_dicom.errors import DiskFullError, VaultBusyError
+from medlocker_dicom.keyfile import load_identity
+from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node import logs
+from medlocker_dicom.node import work as working
+from medlocker_dicom.node.audit import Auditor
+from medlocker_dicom.node.config import NodeConfig, load_config
+from medlocker_dicom.node.ledger import Arrival, Ledger, Sending, State, make_ledger
+from medlocker_dicom.node.lockers import Lockers
+from medlocker_dicom.node.logs import Log
+from medlocker_dicom.node.metrics import make_meters
+from medlocker_dicom.node.outcome import Kind, Outcome
+from medlocker_dicom.node.retention import tidy
+from medlocker_dicom.node.routes import Facts, route_for
+from medlocker_dicom.node.spool import Spool
+from medlocker_dicom.node.work import Work, delay_s
+from medlocker_dicom.vault.vault import open_vault
+
+ARCHIVES = {
+    name: {"kind": "dicom", "ae_title": name.upper(), "host": "::1", "port": 4242}
+    for name in ("one", "two")
+}
+
+
+@dataclass
+class Entered:
+    """Remembers what was entered."""
+
+    left: list[tuple[str, tuple[str, ...], float]] = field(default_factory=list)
+
+    def __call__(
+        self, connection: Connection, workflow: str, key: str, *arguments: str, delay_s: float = 0
+    ) -> None:
+        """Enter."""
+        assert connection.in_transaction()
+        assert key.startswith(arguments[0])
+        self.left.append((workflow, arguments, delay_s))
+
+
+@dataclass
+class Archive:
+    """Stands for all destinations: says what it is told to say, and keeps what it is sent."""
+
+    says: dict[str, Outcome] = field(default_factory=dict)
+    kept: list[tuple[str, str]] = field(default_factory=list)
+
+    def send(self, name: str, path: Path) -> Outcome:
+        """Take a file."""
+        self.kept.append((name, str(dcmread(path).SOPInstanceUID)))
+        return self.says.get(name, Outcome(Kind.STORED, "0000H stored"))
+
+
+@dataclass
+class Shop:
+    """A worker without processes."""
+
+    desk: Desk
+    work: Work
+    ledger: Ledger
+    entered: Entered
+    archive: Archive
+
+    def receive(self, path: Path, uid: str = "") -> str:
+        """Take a file in, as a receiver does."""
+        ds = dcmread(path, force=True)
+        spool = self.work.spool
+        part = spool.incoming / "part"
+        part.write_bytes(path.read_bytes())
+        arrival = Arrival(
+            uid or str(ds.get("SOPInstanceUID", "1.2.3")),
+            str(ds.get("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7")),
+            "1.2.840.10008.1.2.1",
+            str(ds.get("StudyInstanceUID", "")),
+            str(ds.get("SeriesInstanceUID", "")),
+            f"{hash(path.read_bytes()) & (2**64 - 1):064x}",
+            path.stat().st_size,
+            "MODALITY",
+            "MEDLOCKER",
+            "127.0.0.1",
+        )
+        spool.adopt(part, arrival.id)
+        queue.enter(self.ledger, arrival)
+        return arrival.id
+
+    def run(self) -> None:
+        """Do what was entered, and what that enters; what is to wait is left."""
+        while now := [one for one in self.entered.left if not one[2]]:
+            self.entered.left = [one for one in self.entered.left if one[2]]
+            for workflow, arguments, _ in now:
+                if workflow == queue.PROCESS:
+                    self.work.process(*arguments)
+                else:
+                    self.work.deliver(arguments[0], arguments[1], int(arguments[2]))
+
+    def state(self, object_id: str) -> tuple[str, str]:
+        """State and reason of an object."""
+        row = queue.find(self.ledger, object_id)
+        return row.state, row.reason or ""
+
+
+def configured(desk: Desk, route: dict[str, Any] | None = None) -> NodeConfig:
+    """Write node.yaml and read it."""
+    return load_config(Node(desk, ARCHIVES, route=route or {}, port=11112, page=8055).write())
+
+
+@pytest.fixture
+def shop(office: Desk) -> Iterator[Shop]:
+    """A worker whose archives take everything."""
+    office.good("vault", "init", "--custodian", office.public("custodian"))
+    office.good("recipient", "add", office.public("alice"), "--name", "alice")
+    config = configured(office)
+    entered, archive = Entered(), Archive()
+    spool = Spool(config.spool, config.floor)
+    spool.prepare()
+    ledger = make_ledger(place_of(str(config.spool / "queue.db")), entered)
+    issuer = load_identity(config.issuer.read_bytes(), bytes)
+    vault = open_vault(place_of(config.vault))
+    work = Work(
+        lambda: config,
+        spool,
+        ledger,
+        Lockers(vault, issuer),
+        archive,  # type: ignore[arg-type]  # stands for it
+        Log("worker"),
+        Auditor(None, ("MEDLOCKER",), b"secret"),
+        make_meters(),
+    )
+    logs.start(config, b"secret", StringIO(), strict=True)
+    yield Shop(office, work, ledger, entered, archive)
+    logs.stop()
+    ledger.close()
+    vault.close()
+
+
+def with_route(shop: Shop, **route: Any) -> None:
+    """Let node.yaml say something else from now on."""
+    config = configured(shop.desk, route)
+    object.__setattr__(shop.work, "config", lambda: config)
+
+
+def test_a_photograph_is_locked_and_sent_everywhere(shop: Shop) -> None:
+    """Two archives get one locked object; the vault knows it; the spool forgets it in time."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    shop.run()
+    assert shop.state(one) == (State.DONE, "")
+    ((first, uid), (second, same)) = shop.archive.kept
+    assert ({first, second}, uid) == ({"one", "two"}, same)
+    assert uid in shop.desk.good("grant", "list").out
+    assert tidy(shop.ledger, shop.work.spool, 24) == 0
+    assert tidy(shop.ledger, shop.work.spool, 0) == 1
+    assert shop.state(one)[0] == State.GONE
+    assert list(shop.work.spool.root.rglob("*.dcm")) == []
+
+
+def test_what_was_cut_off_is_found_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that ended after the vault and before the queue: the same file is sent."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "outgoing", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            shop.work.process(one)
+    made = shop.work.spool.results(one)
+    assert len(made) == 1
+    shop.run()
+    assert shop.state(one)[0] == State.DONE
+    assert shop.work.spool.results(one) == made
+    assert "1 instances, 2 grants, 2 of them live" in shop.desk.good("vault", "check").out
+
+
+def test_a_file_without_the_vaults_word_is_not_sent(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ended before the vault knew: it locks again, and sends what the vault knows."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    with monkeypatch.context() as patch:
+        patch.setattr(working, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            shop.work.process(one)
+    (orphan,) = shop.work.spool.results(one)
+    shop.run()
+    row = queue.find(shop.ledger, one)
+    assert shop.work.spool.result(one, row.result) != orphan
+    assert "1 instances, 2 grants, 2 of them live" in shop.desk.good("vault", "check").out
+
+
+@pytest.mark.parametrize(
+    ("name", "route", "state", "words"),
+    [
+        ("letter", {}, State.HELD, "not a DICOM file"),
+        ("letter", {"not_lockable": "forward unlocked"}, State.HELD, "not a DICOM file"),
+        ("eye", {"match": {"modality": ["CT"]}}, State.HELD, "no route"),
+        ("report", {}, State.HELD, "not a fundus photograph"),
+        ("report", {"not_lockable": "forward unlocked"}, State.HELD, "not a fundus photograph"),
+        ("report", {"not_fundus": "forward unlocked"}, State.DONE, ""),
+        ("black", {}, State.HELD, "dark all over"),
+        ("black", {"not_lockable": "forward unlocked"}, State.HELD, "dark all over"),
+        ("black", {"not_fundus": "forward unlocked"}, State.DONE, ""),
+        ("short", {}, State.HELD, "pixel data"),
+        ("short", {"not_fundus": "forward unlocked"}, State.HELD, "pixel data"),
+        ("short", {"not_lockable": "forward unlocked"}, State.DONE, ""),
+    ],
+)
+def test_what_cannot_be_locked(
+    shop: Shop, name: str, route: dict[str, Any], state: State, words: str
+) -> None:
+    """Held with the reason; forwarded only if the route says so in words, for just that case."""
+    with_route(shop, **route)
+    path = shop.desk.eye("a.dcm")
+    ds = dcmread(path)
+    if name == "letter":
+        path.write_bytes(b"a letter")
+    elif name == "report":
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+        ds.save_as(path)
+    elif name == "short":
+        ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2]
+        ds.save_as(path)
+    elif name == "black":
+        ds.PixelData = bytes(len(ds.PixelData))
+        ds.save_as(path)
+    one = shop.receive(path)
+    shop.run()
+    found, reason = shop.state(one)
+    assert (found, words in reason) == (state, True), reason
+    assert len(shop.archive.kept) == (2 if state is State.DONE else 0)
+    if state is State.DONE:
+        assert {uid for _, uid in shop.archive.kept} == {str(ds.SOPInstanceUID)}
+
+
+def test_a_held_object_goes_on_when_the_route_is_mended(shop: Shop) -> None:
+    """Retry asks the routes as they are now."""
+    with_route(shop, match={"modality": ["CT"]})
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    shop.run()
+    with_route(shop)
+    queue.retry(shop.ledger, one)
+    shop.run()
+    assert shop.state(one) == (State.DONE, "")
+
+
+@pytest.mark.parametrize("error", [DiskFullError("no space left"), VaultBusyError("busy")])
+def test_what_passes_by_itself_is_tried_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A full disk, a vault that is held: the object waits, and says for what."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Lockers, "make", lambda *_: (_ for _ in ()).throw(error))
+        shop.run()
+    assert shop.state(one) == (State.RECEIVED, str(error))
+    ((_, arguments, wait),) = shop.entered.left
+    assert arguments == (one,)
+    assert 4 <= wait <= 6
+    shop.entered.left = []
+    shop.work.process(one)
+    shop.run()
+    assert shop.state(one) == (State.DONE, "")
+
+
+def test_a_bug_holds_and_tells_no_name(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised: the object is held, and the words of the error are nowhere."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    monkeypatch.setattr(Lockers, "make", lambda *_: (_ for _ in ()).throw(RuntimeError("Doe^Jane")))
+    shop.run()
+    assert shop.state(one) == (State.HELD, "unexpected: RuntimeError")
+
+
+def test_an_object_that_ends_the_worker_is_held(shop: Shop) -> None:
+    """After twenty beginnings without an end nobody begins again; a retry starts anew."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    for _ in range(working.MOST_STARTS):
+        queue.begin(shop.ledger, one)
+    shop.run()
+    assert shop.state(one) == (State.HELD, "the worker ended 20 times while it worked on this")
+    queue.retry(shop.ledger, one)
+    shop.run()
+    assert shop.state(one)[0] == State.DONE
+
+
+def test_a_destination_that_does_not_take_it(shop: Shop) -> None:
+    """One parks, one is to be tried again later; the object is not done before both have it."""
+    shop.archive.says = {
+        "one": Outcome(Kind.PARK, "C000H cannot be understood"),
+        "two": Outcome(Kind.RETRY, "A700H out of resources"),
+    }
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    shop.run()
+    assert shop.state(one)[0] == State.LOCKED
+    parked, waiting = (queue.delivery(shop.ledger, one, name) for name in ("one", "two"))
+    assert (parked.state, waiting.state) == (Sending.PARKED, Sending.WAITING)
+    assert (parked.said, waiting.said) == ("C000H cannot be understood", "A700H out of resources")
+    ((workflow, arguments, wait),) = shop.entered.left
+    assert (workflow, arguments) == (queue.DELIVER, (one, "two", "2"))
+    assert 4 <= wait <= 6
+    shop.archive.says = {}
+    queue.retry_delivery(shop.ledger, one, "one")
+    shop.work.deliver(one, "two", 1)  # overtaken: nothing happens
+    shop.run()
+    assert queue.delivery(shop.ledger, one, "two").state == Sending.WAITING
+    shop.work.deliver(one, "two", 2)
+    assert shop.state(one)[0] == State.DONE
+
+
+def test_a_source_that_was_locked_elsewhere_is_held(shop: Shop) -> None:
+    """The vault knows a lock whose file is not here: a second rendition is not made."""
+    eye = shop.desk.eye("src/a.dcm")
+    shop.desk.good(
+        "lock", eye, shop.desk / "out", "--to", "alice", "--models", "dr_classifier_tiny",
+        "--budget", "12",
+    )  # fmt: skip
+    one = shop.receive(eye)
+    shop.run()
+    state, reason = shop.state(one)
+    assert state == State.HELD
+    assert "was locked at" in reason
+
+
+def test_waits_grow_and_end() -> None:
+    """Five seconds, twice as long each time, at most a quarter of an hour; a fifth up or down."""
+    for tries, wait in ((0, 5), (1, 10), (3, 40), (7, 640), (8, 900), (1000, 900)):
+        assert 0.8 * wait <= delay_s(tries) <= 1.2 * wait
+
+
+def test_the_first_route_that_matches_counts(shop: Shop) -> None:
+    """Lists of patterns, all of which have to fit; none given fits anything."""
+    facts = Facts("MODALITY 7", "1.2.840.10008.5.1.4.1.1.7", "OP", "ROOM 3", "L")
+    cases: list[tuple[dict[str, list[str]], bool]] = [
+        ({}, True),
+        ({"calling_ae_title": ["MODALITY*"]}, True),
+        ({"calling_ae_title": ["OTHER", "MODALITY ?"], "laterality": ["L"]}, True),
+        ({"calling_ae_title": ["MODALITY*"], "laterality": ["R"]}, False),
+        ({"station_name": ["room*"]}, False),
+        ({"sop_class": ["1.2.840.10008.5.1.4.1.1.77.*"]}, False),
+    ]
+    for match, fits in cases:
+        config = configured(shop.desk, {"match": match})
+        assert (route_for(config, facts) is not None) is fits, match
+
+
+def test_grants_last_from_the_moment_of_the_lock(shop: Shop) -> None:
+    """A route's days are counted from there."""
+    tiny = {"recipients": ["alice"], "models": ["dr_classifier_tiny"]}
+    with_route(shop, lock=tiny | {"expires_days": 9})
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    made = shop.work.lockers.make(shop.work.config().routes[0].lock, now)
+    assert made.expires == datetime(2026, 1, 10, tzinfo=UTC)
