@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medlocker_dicom.errors import OutputError, VaultError
-from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node import figures
 from medlocker_dicom.node.metrics import QueueCollector, exposition
 
 if TYPE_CHECKING:
@@ -35,21 +34,14 @@ class NodeProbes:
     folder: Path
 
     def health(self) -> list[str]:
-        """Tell in words what is wrong with the node; nothing while it works."""
-        try:
-            queue.counts(self.ledger)
-        except VaultError as error:
-            return [str(error)]
-        return []
+        """Tell in words what somebody has to look at; nothing while all is well."""
+        faults: list[str] = figures.health(self.ledger, self.spool)["faults"]
+        return faults
 
     def ready(self) -> list[str]:
         """Tell in words why nothing can be received now; nothing while it can."""
-        wrong = self.health()
-        try:
-            self.spool.check_room()
-        except (OutputError, OSError) as error:
-            wrong.append(str(error))
-        return wrong
+        faults: list[str] = figures.ready(self.ledger, self.spool)["faults"]
+        return faults
 
     def metrics(self) -> bytes:
         """Give the metrics in the text format of Prometheus."""
