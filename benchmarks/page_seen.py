@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINUTE = 60_000
-COLOURS = 128  # of a palette: a third of the bytes
+COLOURS = 256  # of a palette: half of the bytes
 
 
 def furnish(house: PageHouse) -> dict[str, str]:

@@ -245,8 +245,8 @@ def marked(eye: Phantom, path: Path) -> bytes:
 
 
 @contextmanager
-def page_house(root: Path) -> Iterator[PageHouse]:
-    """Make an empty node: its vault has alice, bob and a custodian."""
+def page_house(root: Path, database: str = "") -> Iterator[PageHouse]:
+    """Make an empty node: its vault has alice, bob and a custodian, its queue is in SQLite."""
     work: list[tuple[str, str]] = []
     clocks = Clocks()
 
@@ -258,7 +258,7 @@ def page_house(root: Path) -> Iterator[PageHouse]:
         assert delay_s >= 0
         work.append((workflow, key))
 
-    made = make_ledger(place_of(str(root / "queue.db")), enqueue)
+    made = make_ledger(place_of(database or str(root / "queue.db")), enqueue)
     ledger = Ledger(made.place, made.engine, enqueue, lambda: clocks.ms)
     spool = Spool(root / "spool", 1 << 20)
     spool.prepare()

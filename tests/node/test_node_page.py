@@ -12,6 +12,7 @@ from medlocker_dicom.errors import UsageError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.page import live, thumbnails, views, words
+from postgres import database
 
 
 @pytest.fixture
@@ -374,6 +375,32 @@ def test_studies_of_one_moment_are_each_listed_once(node: PageHouse) -> None:
             break
         page, cursor = views.studies(node.ledger, cursor)
     assert sorted(seen) == sorted({f"{ROOT}.1.{number + 1}" for number in range(120)})
+
+
+def test_on_postgresql(postgresql: str, tmp_path: Path) -> None:
+    """Every page, and each button once, over a real server."""
+    with database(postgresql) as url, page_house(tmp_path, url) as node, served(node.app()) as port:
+        client = Client(port)
+        ids = [node.photograph(number, number) for number in range(1, 5)]
+        for one in ids[:3]:
+            node.hold(one, "r", "h", "photographs")
+        node.lock(ids[3])
+        queue.park(node.ledger, ids[3], "archive", "A900")
+        for path in (*PAGES, f"/studies/{ROOT}.1.3", f"/held/{ids[0]}/release"):
+            assert client.get(path).status == 200, path
+        page, _ = views.studies(node.ledger, views.Cursor(node.clocks.ms, f"{ROOT}.1.2"))
+        assert [one.uid for one in page] == [f"{ROOT}.1.1"]
+        form = {"route": "photographs", "to photographs": "archive, research", "agreed": "yes"}
+        for path in (
+            f"/held/{ids[0]}/retry",
+            f"/held/{ids[1]}/discard",
+            f"/held/{ids[2]}/release",
+            f"/deliveries/{ids[3]}/research/retry",
+            "/destinations/archive/retry",
+        ):
+            assert client.press(path, form).status == 303, path
+        states = [State.RECEIVED, State.DISCARDED, State.PASSED, State.LOCKED]
+        assert [state_of(node, one) for one in ids] == states
 
 
 def test_live_events(node: PageHouse, client: Client) -> None:

@@ -62,8 +62,8 @@ class Watched:
         tab.on("requestfailed", self._note_failed)
 
     def _note_failed(self, request: Request) -> None:
-        if not request.url.endswith("/events"):  # which ends when the page is left
-            self.faults.append(request.url)
+        if request.failure != "net::ERR_ABORTED":  # by us, who left the page
+            self.faults.append(f"{request.url}: {request.failure}")
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
