@@ -94,10 +94,22 @@ class Peer(_Strict):
         Calling AE title.
     addresses
         Networks that they may call from; none stands for any.
+    host, port
+        Where they listen themselves, for the answers to their requests of storage
+        commitment, over TLS if the node listens so; without, they are answered on the
+        association that they asked on alone.
     """
 
     ae_title: AETitle
     addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    host: str | None = None
+    port: Port | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Peer:
+        if (self.host is None) is not (self.port is None):
+            raise ValueError("host and port belong together")
+        return self
 
 
 class Listen(_Strict):

@@ -121,6 +121,8 @@ class Counted(NamedTuple):
 
 
 _ENTERING: Final = 0x4D4C  # a lock of PostgreSQL, with the hash of a UID
+CONFLICT: Final = "another object with this SOP Instance UID was received before"
+"""Why the second of two is held."""
 PROCESS: Final = "process"
 DELIVER: Final = "deliver"
 
@@ -205,9 +207,7 @@ def enter(ledger: Ledger, arrival: Arrival) -> Entered:
             "state": state,
             "tries": 0,
             "starts": 0,
-            "reason": "another object with this SOP Instance UID was received before"
-            if known
-            else None,
+            "reason": CONFLICT if known else None,
             "hint": "compare the two, then release or discard this one" if known else None,
         }
         connection.execute(insert(objects), values)
@@ -299,6 +299,9 @@ def outgoing(  # noqa: PLR0913, PLR0917  a row's columns
     """
     with ledger.writing() as connection:
         now = ledger.now()
+        query = select(objects.c.state).where(objects.c.id == object_id)
+        if connection.scalar(query) != State.RECEIVED:
+            return  # a worker that was taken for dead, and came after another
         values: dict[str, str | int | None] = {"reason": None, "hint": None, "route": route}
         values |= {"result_uid": result_uid, "result": result}
         values |= {"locked": now} if state is State.LOCKED else {}

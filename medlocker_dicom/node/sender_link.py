@@ -15,10 +15,11 @@ from medlocker_dicom.node.sender_sockets import Door, network_words
 from medlocker_dicom.node.tls import client_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from ssl import SSLContext
 
+    from pydicom.dataset import Dataset
     from pydicom.uid import UID
     from pynetdicom.association import Association
     from pynetdicom.events import EventHandlerType
@@ -104,10 +105,21 @@ class Link:
         BrokenError
             The association ended before the answer.
         """
-        began = monotonic()
         self._messages = self._messages % (_MOST_MESSAGES - 1) + 1
+        number = self._messages
+        return by_status(self.say(lambda one: one.send_c_store(path, number, priority=0)))
+
+    def say(self, what: Callable[[Association], Dataset]) -> int:
+        """Send a message, and give the status of its answer.
+
+        Raises
+        ------
+        BrokenError
+            The association ended before the answer.
+        """
+        began = monotonic()
         try:
-            status = self.association.send_c_store(path, self._messages, priority=0)
+            status = what(self.association)
         except PeerGoneError as error:
             broken = self._broken(began - self._patience * error.silent)
             self._door.cut()
@@ -119,7 +131,7 @@ class Link:
         if "Status" not in status:
             self.abort()
             raise self._broken(began)
-        return by_status(status.Status)
+        return int(status.Status)
 
     def _broken(self, began: float) -> BrokenError:
         silent = monotonic() - began >= self._patience

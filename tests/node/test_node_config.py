@@ -44,6 +44,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"listen": {"ae_title": "A\\B"}}, "listen.ae_title: an AE title"),
         ({"listen": {"further_classes": ["1.2.03"]}}, "listen.further_classes.0: "),
         ({"listen": {"peers": [{"ae_title": "A", "addresses": ["10.0.0.1/8"]}]}}, "addresses.0"),
+        ({"listen": {"peers": [{"ae_title": "A", "host": "a"}]}}, "host and port belong together"),
         ({"page": {"address": "0.0.0.0"}}, "page: a page that others reach needs user"),
         ({"page": {"user": "eve"}}, "page: user and password_file belong together"),
         ({"audit": {"file": "a", "syslog_host": "b"}}, "audit: "),
