@@ -17,6 +17,7 @@ from factories import make_fundus, make_pixels, save
 from medlocker_dicom.database import place_of
 from medlocker_dicom.node.config import NodeConfig
 from medlocker_dicom.node.ledger import Ledger, make_ledger
+from medlocker_dicom.node.log_fields import Forms
 from medlocker_dicom.node.receiver import Receiver
 from medlocker_dicom.node.schema import objects
 from medlocker_dicom.node.spool import Spool
@@ -33,13 +34,17 @@ class Spoken:
     lines: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     def info(self, event: str, **fields: Any) -> None:
-        self.lines.append(("info", event, fields))
+        self._say("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self.lines.append(("warning", event, fields))
+        self._say("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self.lines.append(("error", event, fields))
+        self._say("error", event, fields)
+
+    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        Forms(b"tests", frozenset(), strict=True).said(fields)  # as the node's own log does
+        self.lines.append((level, event, fields))
 
     def said(self, event: str) -> list[dict[str, Any]]:
         return [fields for _, one, fields in self.lines if one == event]

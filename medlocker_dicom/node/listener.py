@@ -7,6 +7,7 @@ speaks. Every association has an end at which what it left is cleared away.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 from socketserver import TCPServer
@@ -36,6 +37,9 @@ MAX_PDU: Final = 1 << 20
 an A-ASSOCIATE-RQ with 128 presentation contexts needs."""
 
 _BACKLOG: Final = 512
+#: Acknowledge at once, which Linux forgets again: DCMTK's senders write a PDU in pieces, and wait
+#: for the first to be acknowledged before they send the next (RFC 896, RFC 1122 4.2.3.2).
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 
 def bind(listen: Listen) -> socket.socket:
@@ -79,6 +83,8 @@ class Wire(AssociationSocket):
         if nr_bytes > MAX_PDU:
             raise OSError(errno.EMSGSIZE, f"a PDU of {nr_bytes} bytes was announced")
         assert self.socket is not None
+        if _QUICKACK is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         data = bytearray(nr_bytes)
         view, there = memoryview(data), 0
         while there < nr_bytes:
@@ -168,7 +174,10 @@ class Listener(ThreadedAssociationServer):
         """Take the socket that is there already."""
         assert self.socket is not None
         self.socket.close()
-        self.socket = self._listening.dup()
+        # Not socket.dup: it makes the port block for a moment, in every process that shares it,
+        # and one that then accepts what another has taken would wait there.
+        self.socket = socket.socket(fileno=os.dup(self._listening.fileno()))
+        self.socket.settimeout(0)
         self.server_address = self.socket.getsockname()
 
     def server_activate(self) -> None:
@@ -195,6 +204,7 @@ class Listener(ThreadedAssociationServer):
 
     def _begin(self, connection: socket.socket, address: Any) -> None:
         connection.settimeout(self._idle_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().process_request(connection, address)
 
     def admit(self, association: Association, most: int) -> bool:

@@ -177,7 +177,7 @@ class Lobby:
             else:
                 self._leave(guest, "")
         except ssl.SSLError as error:
-            self._leave(guest, f"TLS: {error.reason or type(error).__name__}")
+            self._leave(guest, f"TLS handshake failed: {error.reason or type(error).__name__}")
         except OSError:
             self._leave(guest, "")
 
@@ -225,7 +225,7 @@ class Lobby:
                 guest.shut()
         late = [one for one in [*self._waiting.values(), *self._ready] if one.until < now]
         for guest in late:
-            self._leave(guest, "" if guest.greeted else "TLS: the handshake took too long")
+            self._leave(guest, "" if guest.greeted else "TLS handshake took too long")
 
     def _leave(self, guest: _Guest, reason: str) -> None:
         if reason:

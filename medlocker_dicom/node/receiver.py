@@ -6,13 +6,10 @@ processes may each run one on the same port (`serve`).
 
 from __future__ import annotations
 
-import logging
 import signal
 import tempfile
 import threading
-import warnings
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -164,7 +161,7 @@ class Receiver:
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         self._thread.start()
-        self.log.info("receiver started", address=listen.address, port=self.port)
+        self.log.info("receiver started", address=server.server_address[0], port=self.port)
 
     @property
     def port(self) -> int:
@@ -304,27 +301,15 @@ def serve(receiver: Receiver) -> None:
 
     The supervisor opens the port by `listener.bind`, runs `recover` once, and starts
     ``config.listen.processes`` processes that inherit the socket, each with its own number and
-    ledger; one that died is started anew with the number that it had.
+    ledger; one that died is started anew with the number that it had. What the libraries log and
+    warn of tells values, and is for the process's log to tame.
     """
     stopped = threading.Event()
-    _hush(receiver.log)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     receiver.start()
     stopped.wait()
     receiver.stop()
-
-
-def _hush(log: Logger) -> None:
-    """Let the libraries' words out nowhere: they tell values, which may be a patient's."""
-    for name in ("pydicom", "pynetdicom"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    warnings.simplefilter("ignore")
-    threading.excepthook = partial(_failed, log)
-
-
-def _failed(log: Logger, failure: threading.ExceptHookArgs) -> None:
-    log.error("thread failed", kind=failure.exc_type.__name__)
 
 
 def _entity(listen: Listen) -> AE:

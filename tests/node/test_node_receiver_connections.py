@@ -1,5 +1,6 @@
 """TLS, probes and stalls: what many connections, or slow ones, do to a sender that works."""
 
+import os
 import socket
 import ssl
 import subprocess
@@ -227,13 +228,18 @@ def test_port_is_shared_by_those_that_inherit_it(tmp_path: Path) -> None:
     from medlocker_dicom.node.receiver import Receiver  # noqa: PLC0415  the same
     from receiving import free_socket, node_config  # noqa: PLC0415  used here alone
 
-    with station(tmp_path) as node, free_socket() as shared:
+    with (
+        station(tmp_path) as node,
+        free_socket() as opened,
+        socket.socket(fileno=os.dup(opened.fileno())) as shared,  # as a child process has it
+    ):
         config = node_config(tmp_path)
         pair = [
             Receiver(config, node.spool, node.ledger, node.log, shared, number) for number in (1, 2)
         ]
         for one in pair:
             one.start()
+            assert not os.get_blocking(opened.fileno())
         pair[1].stop()
         assert pair[0].port == shared.getsockname()[1]
         assert store(pair[0].port, *written(tmp_path))[0] == 0
