@@ -361,3 +361,13 @@ def test_grants_last_from_the_moment_of_the_lock(shop: Shop) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     made = shop.work.lockers.make(shop.work.config().routes[0].lock, now)
     assert made.expires == datetime(2026, 1, 10, tzinfo=UTC)
+
+
+def test_a_worker_that_comes_late_changes_nothing(shop: Shop) -> None:
+    """Taken for dead, it ends after another has delivered: nothing is sent again."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    shop.run()
+    before = queue.find(shop.ledger, one)
+    queue.outgoing(shop.ledger, one, State.LOCKED, "all", "1.2.3", "ab", ["one", "two"])
+    assert queue.find(shop.ledger, one) == before
+    assert shop.entered.left == []
