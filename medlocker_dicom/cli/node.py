@@ -184,12 +184,19 @@ def _secret(config: NodeConfig) -> bytes:
 
 def _receive(config: NodeConfig, listening: socket.socket, number: int) -> None:
     """Be a receiver process."""
-    from medlocker_dicom.node.receiver import Receiver, serve  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  its libraries
+    from medlocker_dicom.node.commitment_service import service  # noqa: PLC0415  the same
+    from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same
+    from medlocker_dicom.node.receiver import Receiver, serve  # noqa: PLC0415  the same
     from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the same
 
     log = _log(config, "receiver")
     ledger = open_ledger(_place(config))
-    serve(Receiver(config, _spool(config), ledger, log, listening, number))
+    auditor = make_auditor(config, _secret(config))
+    further, meters = [service(ledger)], make_meters(config.spool / METERS)
+    spool = _spool(config)
+    serve(Receiver(config, spool, ledger, log, listening, number, further, auditor, meters))
+    auditor.close()
     ledger.close()
 
 

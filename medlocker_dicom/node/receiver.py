@@ -23,8 +23,12 @@ from pynetdicom.sop_class import register_uid, uid_to_service_class
 
 from medlocker_dicom.dicom.syntaxes import CODECS, SOURCE_CLASSES
 from medlocker_dicom.errors import MedLockerError, NotDicomError, OutputError, SourceError
+from medlocker_dicom.node import audit
+from medlocker_dicom.node.audit import Auditor
+from medlocker_dicom.node.ledger import Entered
 from medlocker_dicom.node.listener import Listener, bind
 from medlocker_dicom.node.listener_lobby import PATIENCE_S
+from medlocker_dicom.node.metrics import Meters, make_meters
 from medlocker_dicom.node.receiver_admission import BROKEN, Caller, Refusal, crowded, stranger
 from medlocker_dicom.node.receiver_arrival import Announced, take_in
 from medlocker_dicom.node.receiver_limits import Limits
@@ -69,6 +73,11 @@ _VERIFICATION: Final = "1.2.840.10008.1.1"
 MAX_PDU: Final = 131072
 """Bytes of a P-DATA-TF that are announced."""
 
+_HELD: Final = {
+    Entered.NEW: audit.Held.NOT,
+    Entered.AGAIN: audit.Held.SAME,
+    Entered.CONFLICT: audit.Held.OTHER,
+}
 _AT_ONCE: Final = 4  # writers to the database of a process; it takes one after the other anyway
 _COMMENT: Final = 64  # characters of an Error Comment (0000,0902), LO
 
@@ -115,6 +124,8 @@ class Receiver:
         Of the process among those that share the port.
     further
         What else the port serves.
+    auditor, meters
+        Are told of what was received and refused.
     """
 
     config: NodeConfig
@@ -124,6 +135,8 @@ class Receiver:
     listening: socket.socket | None = None
     number: int = 0
     further: Sequence[Service] = ()
+    auditor: Auditor = field(default_factory=lambda: Auditor(None, (), b""))
+    meters: Meters = field(default_factory=make_meters)
     _server: Listener | None = field(default=None, init=False)
     _before: tuple[Any, ...] = field(default=(), init=False)
 
@@ -238,6 +251,9 @@ class Receiver:
             self.log.error("association not judged", kind=type(error).__name__)  # noqa: TRY400  as below
         if refusal is not None:
             self.log.warning("association refused", reason=refusal.reason, **vars(caller))
+            if refusal.alert is not None:
+                peer = audit.Peer(caller.calling_ae_title, caller.address)
+                self.auditor.refused(peer, refusal.alert)
             association.acse.send_reject(*refusal.codes)
             association.kill()
 
@@ -269,6 +285,7 @@ class Receiver:
                 kind=type(error).__name__,
                 **vars(caller),
             )
+            self.meters.refused(error)
             return _answer(error)
         except Exception as error:  # noqa: BLE001  the sender is told, whatever it is
             # Its words and its traceback may be a patient's.
@@ -292,6 +309,12 @@ class Receiver:
             size=arrival.size,
             outcome=entered.value,
             **vars(caller),
+        )
+        self.meters.stored(entered, arrival.size)
+        self.auditor.received(
+            audit.Peer(caller.calling_ae_title, caller.address),
+            audit.Moved(arrival.study_instance_uid, {arrival.sop_class_uid: 1}),
+            _HELD[entered],
         )
         return 0x0000
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
+from medlocker_dicom.node.audit import Alert
+
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
@@ -39,12 +41,15 @@ class Refusal:
         PS3.8 table 9-21.
     reason
         For the log.
+    alert
+        For the audit trail; None where nobody did what they may not.
     """
 
     result: int
     source: int
     diagnostic: int
     reason: str
+    alert: Alert | None = None
 
     @property
     def codes(self) -> tuple[int, int, int]:
@@ -59,16 +64,17 @@ BROKEN: Final = Refusal(2, 2, 1, "an error of this node's")
 def stranger(listen: Listen, caller: Caller) -> Refusal | None:
     """Tell why a caller may not associate, however much room there is; None if it may."""
     if caller.called_ae_title != listen.ae_title:
-        return Refusal(1, 1, 7, f"called AE title is not {listen.ae_title}")
+        return Refusal(1, 1, 7, f"called AE title is not {listen.ae_title}", Alert.CALLED)
     if not listen.peers:
         return None
     known = [peer for peer in listen.peers if peer.ae_title == caller.calling_ae_title]
     if not known:
-        return Refusal(1, 1, 3, "calling AE title is not among listen.peers")
+        return Refusal(1, 1, 3, "calling AE title is not among listen.peers", Alert.CALLING)
     address = _address(caller.address)
     if any(not peer.addresses or _within(address, peer.addresses) for peer in known):
         return None
-    return Refusal(1, 1, 3, "address is not among those of this calling AE title in listen.peers")
+    reason = "address is not among those of this calling AE title in listen.peers"
+    return Refusal(1, 1, 3, reason, Alert.ADDRESS)
 
 
 def crowded(reason: str) -> Refusal:

@@ -13,13 +13,15 @@ from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.reading import read_file
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
     MedLockerError,
+    NotDicomError,
     NotFundusError,
     OutputError,
     PlacementError,
@@ -28,8 +30,10 @@ from medlocker_dicom.errors import (
     VaultError,
 )
 from medlocker_dicom.keyfile import dump_detached
+from medlocker_dicom.node import commitment, promises
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.audit import MINOR, SUCCESS, Moved, Peer
+from medlocker_dicom.node.commitment_messages import Reference
 from medlocker_dicom.node.config import FORWARD, DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.outcome import Kind
@@ -39,6 +43,7 @@ from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pydicom.dataset import Dataset
     from sqlalchemy import Row
@@ -54,6 +59,8 @@ if TYPE_CHECKING:
 
 #: Beginnings without an end after which an object is held: it may be what ends the worker.
 MOST_STARTS: Final = 20
+#: Seconds until a destination that has promised nothing is asked again.
+_COMMIT_S: Final = 300.0
 _FIRST_DELAY_S: Final = 5.0
 _LONGEST_DELAY_S: Final = 900.0
 _NO_ROUTE: Final = "no route of node.yaml matches it"
@@ -66,6 +73,21 @@ def delay_s(tries: int) -> float:
     """
     wait = min(_FIRST_DELAY_S * 2.0 ** min(tries, 20), _LONGEST_DELAY_S)
     return wait * uniform(0.8, 1.2)  # noqa: S311  no secret
+
+
+def _class_of(path: Path) -> str:
+    """Read the SOP Class UID of a locked file.
+
+    Raises
+    ------
+    NotDicomError
+        It is gone.
+    """
+    try:
+        ds = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True)
+    except OSError as error:
+        raise NotDicomError(f"{path}: cannot be read: {error.strerror}") from error
+    return str(ds.SOPClassUID)
 
 
 @dataclass(frozen=True)
@@ -129,11 +151,11 @@ class Work:
             return
         found = queue.find(self.ledger, object_id)
         result = self.spool.result(object_id, found.result) if found.result else None
-        sop_class = found.sop_class_uid if result is None else str(SecondaryCaptureImageStorage)
-        peer, moved = self._peer(destination), Moved(found.study_instance_uid, {sop_class: 1})
         began = monotonic()
-        self.auditor.sending(peer, moved)
         try:
+            sop_class = found.sop_class_uid if result is None else _class_of(result)
+            peer, moved = self._peer(destination), Moved(found.study_instance_uid, {sop_class: 1})
+            self.auditor.sending(peer, moved)
             outcome = self.senders.send(destination, result or self.spool.object(object_id))
         except (UsageError, SourceError) as error:
             queue.park(self.ledger, object_id, destination, str(error))
@@ -146,7 +168,50 @@ class Work:
         kind = outcome.after(number)
         self.auditor.sent(peer, moved, SUCCESS if kind is Kind.STORED else MINOR)
         self.meters.delivered(destination, kind, monotonic() - began)
+        there = self.config().destinations.get(destination)
+        if kind is Kind.STORED and isinstance(there, DicomDestination) and there.commitment:
+            reference = Reference(sop_class, found.result_uid)
+            self._ask_to_commit(object_id, destination, there, reference)
+            return
         self._enter(object_id, destination, kind, outcome.said, row.tries)
+
+    def promise(self, transaction_uid: str, calling_ae_title: str, number: int) -> None:
+        """Answer a sender's request of storage commitment; try `number`, counted from 1."""
+        asked = promises.find_promise(self.ledger, transaction_uid, calling_ae_title)
+        outcome = commitment.answer(self.ledger, self.config().listen, asked)
+        if outcome.kind is Kind.RETRY:
+            promises.answer_again(self.ledger, asked, number, delay_s(number))
+        elif outcome.kind is Kind.PARK:
+            self.log.warning("a sender waits for an answer and cannot be called")
+
+    def recommit(self) -> None:
+        """Ask destinations again that have promised nothing for long."""
+        for row in promises.overdue(self.ledger, _COMMIT_S):
+            there = self.config().destinations.get(row.destination)
+            found = queue.find(self.ledger, row.object_id)
+            if not isinstance(there, DicomDestination):
+                continue
+            result = self.spool.result(row.object_id, found.result) if found.result else None
+            sop_class = found.sop_class_uid if result is None else _class_of(result)
+            reference = Reference(sop_class, found.result_uid)
+            self._ask_to_commit(row.object_id, row.destination, there, reference)
+
+    def _ask_to_commit(
+        self, object_id: str, name: str, there: DicomDestination, reference: Reference
+    ) -> None:
+        """Ask a destination to commit to what it has; until it does, nothing is deleted here."""
+        transaction = str(generate_uid(prefix=None))
+        queue.sent(self.ledger, object_id, name, "stored; asked to commit", transaction)
+        outcome = commitment.request(
+            there,
+            self.config().listen.ae_title,
+            transaction,
+            [reference],
+            lambda report: promises.settle(self.ledger, report),
+        )
+        if outcome.kind is Kind.PARK:
+            queue.park(self.ledger, object_id, name, outcome.said)
+        self.log.info("asked to commit", object=object_id, destination=name, outcome=outcome.kind)
 
     def _peer(self, destination: str) -> Peer:
         """Name a destination for the audit trail."""

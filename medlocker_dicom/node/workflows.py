@@ -17,9 +17,10 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos._serialization import DBOSPortableJSON
 from sqlalchemy import select
 
-from medlocker_dicom.errors import OutputError, VaultError
+from medlocker_dicom.errors import OutputError, SourceError, VaultError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import DELIVER, PROCESS, Sending, State, make_ledger
+from medlocker_dicom.node.promises import PROMISE
 from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
@@ -142,7 +143,7 @@ def working(place: Place, config: NodeConfig, work: Work, name: str, log: Log) -
     """
     _register(work)
     DBOS(config=_config(place, name))
-    DBOS.listen_queues([PROCESS, *(f"{DELIVER}-{one}" for one in config.destinations)])
+    DBOS.listen_queues([PROCESS, PROMISE, *(f"{DELIVER}-{one}" for one in config.destinations)])
     DBOS.launch()
     done = Event()
     heart = Thread(target=_beat, args=(work, name, log, done), name="heart", daemon=True)
@@ -164,10 +165,17 @@ def _register(work: Work) -> None:
     def deliver(object_id: str, destination: str, number: str) -> None:
         work.deliver(object_id, destination, int(number))
 
+    @DBOS.workflow(name=PROMISE, max_recovery_attempts=None)
+    def promise(transaction_uid: str, calling_ae_title: str, number: str) -> None:
+        work.promise(transaction_uid, calling_ae_title, int(number))
+
 
 def _make_queues(config: NodeConfig) -> None:
     DBOS.register_queue(
         PROCESS, worker_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+    )
+    DBOS.register_queue(
+        PROMISE, worker_concurrency=2, polling_interval_sec=1.0, on_conflict="always_update"
     )
     for name, destination in config.destinations.items():
         limits = destination.limits
@@ -191,8 +199,9 @@ def _beat(work: Work, name: str, log: Log, done: Event) -> None:
             if beats % _SELDOM == 0:
                 bury(ledger, name, log)
                 mend(ledger, log)
+                work.recommit()
                 tidy(ledger, work.spool, work.config().keep_hours)
-        except (OutputError, VaultError) as error:
+        except (OutputError, SourceError, VaultError) as error:
             log.warning("the queue cannot be looked after", error=error)
         beats += 1
 

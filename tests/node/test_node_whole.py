@@ -78,3 +78,26 @@ def test_nothing_is_lost_when_it_is_killed(
     assert len(soak.answered) == len(set(soak.answered)) == 12
     assert sorted(soak.kept()) == sorted(soak.answered)
     assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out
+
+
+def test_an_archive_that_commits(
+    owner: Desk, peer: Callable[[str], object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Delivered is what Orthanc has promised to keep, and no sooner; the trail tells all of it."""
+    peer("Orthanc")
+    peer("storescu")
+    node_port = archives.free_port()
+    modalities = {"DicomModalities": {"node": ["MEDLOCKER", "127.0.0.1", node_port]}}
+    with archives.orthanc_in(tmp_path_factory.mktemp("orthanc"), **modalities) as archive:
+        there = {"kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "commitment": True}
+        destinations = {"archive": there | {"port": archive.dicom}}
+        changes = {"audit": {"file": "audit.log"}}
+        with running(owner, destinations, changes=changes, port=node_port) as node:
+            assert node.send(*sorted(owner.eyes("src", 2).iterdir())).returncode == 0
+            node.wait_for({"done": 2})
+            said = {row[0] for row in node.rows("SELECT said FROM node_delivery")}
+            assert said == {"committed to storage"}
+            assert 'medlocker_stores_total{outcome="new"} 2.0' in node.ask("/metrics")
+    trail = (owner / "audit.log").read_text()
+    assert trail.count("DICOM Instances Transferred") >= 4
+    assert trail.count("Begin Transferring DICOM Instances") >= 2
