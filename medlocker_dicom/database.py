@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 #: How long a writer waits for another, in seconds.
 PATIENCE: Final = 30
 _MIGRATIONS = Path(__file__).with_name("migrations")
+#: How constraints are called, so that a step can name them on every database.
+NAMES: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
 RESTORE: Final = "restore it from a backup: for a vault, medlocker vault restore FILE"
 _POSTGRESQL = "postgresql+psycopg"
 _IS_OURS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"

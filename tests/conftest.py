@@ -118,6 +118,14 @@ def office(desk: Desk, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> D
     return _furnish(desk, tiny_bundles, monkeypatch)
 
 
+@pytest.fixture
+def owner(office: Desk) -> Desk:
+    """Return an owner's desk with a vault, its custodian, and alice in it."""
+    office.good("vault", "init", "--custodian", office.public("custodian"))
+    office.good("recipient", "add", office.public("alice"))
+    return office
+
+
 @pytest.fixture(scope="session")
 def archive(
     tmp_path_factory: pytest.TempPathFactory, export_cache: Path, tiny_bundles: Path

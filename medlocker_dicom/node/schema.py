@@ -20,16 +20,9 @@ from sqlalchemy import (
     Text,
 )
 
-from medlocker_dicom.database import Tables
+from medlocker_dicom.database import NAMES, Tables
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+metadata = MetaData(naming_convention=NAMES)
 _UID: Final = String(64)
 _AE: Final = String(16)
 

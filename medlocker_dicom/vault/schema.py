@@ -22,14 +22,9 @@ from sqlalchemy import (
     text,
 )
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+from medlocker_dicom.database import NAMES
+
+metadata = MetaData(naming_convention=NAMES)
 _UID: Final = String(64)
 
 #: Issuers in the order in which they followed each other; `succession` leads to each but the first.

@@ -11,14 +11,6 @@ from desk import QUICK, Desk, granted, tree
 from medlocker_dicom.keyfile import caps, load_receipt
 
 
-@pytest.fixture
-def owner(office: Desk) -> Desk:
-    """An owner's desk with a vault, its custodian, and alice in it."""
-    office.good("vault", "init", "--custodian", office.public("custodian"))
-    office.good("recipient", "add", office.public("alice"))
-    return office
-
-
 def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
     """Lock some eyes for alice by her name."""
     source = owner.eyes("src", count)

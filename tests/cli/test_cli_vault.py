@@ -22,14 +22,6 @@ from medlocker_dicom.keyfile import (
 PASSPHRASE = "a passphrase that must never be seen"
 
 
-@pytest.fixture
-def owner(office: Desk) -> Desk:
-    """An owner's desk with a vault, its custodian, and alice in it."""
-    office.good("vault", "init", "--custodian", office.public("custodian"))
-    office.good("recipient", "add", office.public("alice"))
-    return office
-
-
 def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
     """Lock some eyes for alice by her name."""
     source = owner.eyes("src", count)

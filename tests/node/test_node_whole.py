@@ -13,14 +13,6 @@ import archives
 from desk import Desk, same_pixels
 
 
-@pytest.fixture
-def owner(office: Desk) -> Desk:
-    """An owner's desk with a vault, its custodian, and alice in it."""
-    office.good("vault", "init", "--custodian", office.public("custodian"))
-    office.good("recipient", "add", office.public("alice"), "--name", "alice")
-    return office
-
-
 def test_from_modality_to_recipient(
     owner: Desk, peer: Callable[[str], object], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -40,7 +40,7 @@ def test_what_has_expired_is_not_exported(home: House) -> None:
     sent = export(home.vault, ISSUER, "bob", ALL)
     assert (sent.grants, sent.expired) == (1, 1)
     assert [one.locked_uid for one in load_keyfile(sent.keyfiles[0]).grants] == ["1.2.1.1"]
-    with pytest.raises(NoGrantError, match="all 1 grants of bob .* have expired") as caught:
+    with pytest.raises(NoGrantError, match=r"all 1 grants of bob .* have expired") as caught:
         export(home.vault, ISSUER, "bob", Selection(instances=["1.2.1.0"]))
     assert "medlocker grant reissue --to bob" in caught.value.hint
 
