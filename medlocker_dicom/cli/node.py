@@ -6,6 +6,7 @@ import secrets
 import signal
 import socket
 import sys
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Folder in the spool that processes count in.
 METERS = "meters"
+#: Numbers for receivers of one reading of node.yaml: each has a folder of its own.
+_MOST_RECEIVERS = 1000
 ConfigOption = Annotated[
     Path, typer.Option("--config", metavar="YAML", help="The node's configuration.")
 ]
@@ -73,18 +76,23 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
     ledger = open_ledger(place)
     recover(spool, ledger, log)
     ledger.close()
-    listening = bind(found.listen)
+    listening, where = bind(found.listen), (found.listen.address, found.listen.port)
+
+    generations = count()
 
     def children() -> list[Child]:
-        now = found
+        nonlocal found
         try:
-            now = _checked(config)
+            found = _checked(config)
         except MedLockerError as error:
             log.error("node.yaml is unusable: it stays as it was", error=error)  # noqa: TRY400  no traceback
+        if (found.listen.address, found.listen.port) != where:
+            log.warning("another address or port is listened to after a restart alone")
+        now, first = found, next(generations) * _MOST_RECEIVERS
         return [
             *(
-                Child(f"receiver {n}", _receive, (now, listening, n))
-                for n in range(now.listen.processes)
+                Child(f"receiver {n}", _receive, (now, listening, n), beside=True)
+                for n in range(first, first + now.listen.processes)
             ),
             *(Child(f"worker {n}", _work, (now, _worker_name(n))) for n in range(workers)),
             Child("page", _show, (now,)),

@@ -153,7 +153,9 @@ class DicomSender:
             self._idle = [link for link in self._idle if link.alive]
             for number in reversed(range(len(self._idle))):
                 if self._idle[number].proposed.issuperset(needed):
-                    return self._idle.pop(number)
+                    link = self._idle.pop(number)
+                    link.wake()
+                    return link
         return None
 
     def _open(self, needed: list[Wanted]) -> Link:

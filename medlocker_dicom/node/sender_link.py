@@ -9,6 +9,7 @@ from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 
 from medlocker_dicom.dicom.writing import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from medlocker_dicom.errors import NotDicomError
 from medlocker_dicom.node.outcome import Kind, Outcome, by_status
 from medlocker_dicom.node.sender_queue import Outlet, PeerGoneError
 from medlocker_dicom.node.sender_sockets import Door, network_words
@@ -104,10 +105,15 @@ class Link:
         ------
         BrokenError
             The association ended before the answer.
+        NotDicomError
+            The file cannot be read to its end.
         """
         self._messages = self._messages % (_MOST_MESSAGES - 1) + 1
         number = self._messages
-        return by_status(self.say(lambda one: one.send_c_store(path, number, priority=0)))
+        try:
+            return by_status(self.say(lambda one: one.send_c_store(path, number, priority=0)))
+        except OSError as error:
+            raise NotDicomError(f"{path}: cannot be read: {error.strerror}") from error
 
     def say(self, what: Callable[[Association], Dataset]) -> int:
         """Send a message, and give the status of its answer.
@@ -149,6 +155,10 @@ class Link:
         self.used = monotonic()
         self.association.network_timeout_response = "A-RELEASE"
         self.association.network_timeout = IDLE_S + _LATER_S
+
+    def wake(self) -> None:
+        """Let it not end by itself any more: an object is made ready for it."""
+        self.association.network_timeout = None
 
     def release(self) -> None:
         """End it in order."""

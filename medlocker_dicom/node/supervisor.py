@@ -36,11 +36,14 @@ class Child:
         What it runs: a function of a module, which ends at SIGTERM.
     arguments
         Of the function.
+    beside
+        Whether it may run beside the one that it takes the place of, which then ends in peace.
     """
 
     name: str
     target: Callable[..., None]
     arguments: tuple[Any, ...] = ()
+    beside: bool = False
 
 
 def _be(child: Child) -> None:
@@ -128,11 +131,12 @@ class Supervisor:
                 self._running[index] = fresh
 
     def _replace(self) -> None:
-        """Start processes as node.yaml says now, then end those from before."""
+        """Start processes as node.yaml says now, and end those from before."""
         children = self.children()
         before, self._running = self._running, []
+        self._running = [self._start(child) for child in children if child.beside]
         self._stop(before)
-        self._running = [self._start(child) for child in children]
+        self._running += [self._start(child) for child in children if not child.beside]
         self.log.info("node.yaml was read again")
 
     def _stop(self, running: Sequence[_Running]) -> None:

@@ -1,16 +1,20 @@
 """The whole way: a modality sends, the node locks, an archive keeps, a recipient unlocks."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
+from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
 from running_node import running
 from soaking import Soak
 
 import archives
 from desk import Desk, same_pixels
+
+PACS = Path(__file__).parents[2] / "pacs"
 
 
 def test_from_modality_to_recipient(
@@ -93,3 +97,77 @@ def test_an_archive_that_commits(
     trail = (owner / "audit.log").read_text()
     assert trail.count("DICOM Instances Transferred") >= 4
     assert trail.count("Begin Transferring DICOM Instances") >= 2
+
+
+def test_node_yaml_is_read_again(
+    owner: Desk, peer: Callable[[str], object], tmp_path: Path
+) -> None:
+    """Routes change without a restart; a broken file changes nothing."""
+    peer("storescp")
+    peer("storescu")
+    eyes = sorted(owner.eyes("src", 3).iterdir())
+    with archives.storescp_in(tmp_path / "kept") as port:
+        there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+        none = {"match": {"modality": ["CT"]}}
+        with running(owner, {"archive": there}, route=none) as node:
+            assert node.send(eyes[0]).returncode == 0
+            node.wait_for({"held": 1})
+            node.reload(b"spool: [")
+            assert node.send(eyes[1]).returncode == 0
+            node.wait_for({"held": 2})
+            node.route = {}
+            node.reload()
+            assert node.send(eyes[2]).returncode == 0
+            node.wait_for({"held": 2, "done": 1})
+        assert "it stays as it was" in node.log
+
+
+def test_from_pacs_to_archive_to_recipient(
+    owner: Desk, peer: Callable[[str], object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A modality sends to a hospital's Orthanc, which routes through the node to another Orthanc.
+
+    The recipient fetches from there over DICOMweb. What is there is clean DICOM, in the study of
+    the original, and unlocks to its pixels.
+    """
+    for program in ("Orthanc", "storescu", "dciodvfy"):
+        peer(program)
+    peer_files = archives.DICOMWEB
+    assert peer_files.exists(), "install orthanc-dicomweb"
+    node_port, eyes = archives.free_port(), owner.eyes("src", 2)
+    rule = owner.put("route.lua", (PACS / "route-to-node.lua").read_bytes())
+    routing = {
+        "DicomModalities": {"medlocker": ["MEDLOCKER", "127.0.0.1", node_port]},
+        "LuaScripts": [str(rule)],
+    }
+    plugin = {"Plugins": [str(peer_files)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+    folders = [tmp_path_factory.mktemp(name) for name in ("pacs", "archive")]
+    with (
+        archives.orthanc_in(folders[1], **plugin) as archive,
+        archives.orthanc_in(folders[0], **routing) as pacs,
+    ):
+        there = {"kind": "dicom", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": archive.dicom}
+        with running(owner, {"archive": there}, port=node_port) as node:
+            modality = ["/usr/bin/storescu", "-aec", "ORTHANC", "127.0.0.1", str(pacs.dicom)]
+            subprocess.run([*modality, *sorted(map(str, eyes.iterdir()))], check=True)
+            node.wait_for({"done": 2})
+        study = str(dcmread(eyes / "eye0.dcm").StudyInstanceUID)
+        client = DICOMwebClient(f"http://127.0.0.1:{archive.http}/dicom-web")
+        fetched = client.retrieve_study(study)
+    assert fetched
+    for number, ds in enumerate(fetched):
+        assert ds.StudyInstanceUID == study
+        ds.save_as(owner.put(f"fetched/{number}.dcm", b""))
+        said = subprocess.run(
+            ["/usr/bin/dciodvfy", str(owner / f"fetched/{number}.dcm")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert "Error" not in said.stderr, said.stderr
+    owner.good("grant", "export", owner / "keys", "--to", "alice")
+    key = owner / "keys" / "alice.mlkey"
+    assert owner.unlock(owner / "fetched", owner / "original", "alice", "--key", key).code == 0
+    by_uid = {dcmread(path).SOPInstanceUID: path for path in eyes.iterdir()}
+    restored = sorted((owner / "original").glob("*.dcm"))
+    assert len(restored) == len(fetched)
+    for path in restored:
+        assert same_pixels(path, by_uid[dcmread(path).SOPInstanceUID])
