@@ -108,7 +108,7 @@ class Door:
             made = cast("_Secure", self._context.wrap_socket(sock, server_hostname=server_hostname))
         # An object's last bytes do not wait until those before are acknowledged: 40 ms each time.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if False:
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux, macOS
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         made.heard, made.patience = self.heard, self._patience
         self._socket = made
