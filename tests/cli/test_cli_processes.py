@@ -90,8 +90,8 @@ def test_two_processes_and_an_interrupt(office: Desk) -> None:
         _until(process, "2/")
         process.send_signal(signal.SIGSTOP)  # it holds the folder, however fast it is
         second = office.lock(office / "src", office / "out", "--issuer", office.person("issuer"))
+        process.send_signal(signal.SIGINT)  # comes when it goes on, before anything else
         process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read()
     assert (second.code, len(second.errors)) == (9, 1)
