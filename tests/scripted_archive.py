@@ -2,9 +2,8 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +69,7 @@ def scripted(
     try:
         yield archive
     finally:
-        server.shutdown()
+        ae.shutdown()  # ends associations too: their threads would keep the process
 
 
 @contextmanager
@@ -104,6 +103,8 @@ def relay(port: int, forward: Callable[[int], float]) -> Iterator[int]:
     seconds to wait before more are read.
     """
 
+    stopped = threading.Event()
+
     def back(upstream: socket.socket, connection: socket.socket) -> None:
         try:
             while data := upstream.recv(1 << 16):
@@ -119,9 +120,14 @@ def relay(port: int, forward: Callable[[int], float]) -> Iterator[int]:
                 while data := connection.recv(1 << 13):
                     upstream.sendall(data)
                     total += len(data)
-                    time.sleep(forward(total))
+                    stopped.wait(forward(total))
             except OSError:
                 pass
+            with suppress(OSError):
+                upstream.shutdown(socket.SHUT_RDWR)  # else the other thread's read keeps it open
 
     with listening(serve) as door:
-        yield door
+        try:
+            yield door
+        finally:
+            stopped.set()

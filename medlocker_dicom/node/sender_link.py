@@ -11,8 +11,8 @@ from pynetdicom.pdu_primitives import A_ABORT, A_P_ABORT
 from medlocker_dicom.dicom.writing import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from medlocker_dicom.errors import NotDicomError
 from medlocker_dicom.node.outcome import Kind, Outcome, by_status
-from medlocker_dicom.node.sender_queue import Outlet, PeerGoneError
-from medlocker_dicom.node.sender_sockets import Door, network_words
+from medlocker_dicom.node.sender_queue import Inlet, Outlet, PeerGoneError
+from medlocker_dicom.node.sender_sockets import TIMED_OUT, Door, network_words
 from medlocker_dicom.node.tls import client_context
 
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ class Link:
         return int(status.Status)
 
     def _broken(self, began: float) -> BrokenError:
-        silent = monotonic() - began >= self._patience
         if self._door.heard:
-            return BrokenError(self._door.heard[-1], silent=silent)
-        if silent:
+            said = self._door.heard[0]
+            return BrokenError(said, silent=said == TIMED_OUT)
+        if monotonic() - began >= self._patience:
             return BrokenError(f"no answer for {self._patience:g} s", silent=True)
         return BrokenError("the association was broken off")
 
@@ -229,6 +229,7 @@ def establish(
     if not association.is_established:
         raise _refusal(association, door, opened, monotonic() - began)
     association.dul.to_provider_queue = Outlet(association.dul, patience)
+    association.dimse.msg_queue = Inlet(association.dul)
     return Link(association, door, frozenset(proposed), patience)
 
 
@@ -257,7 +258,7 @@ def _refusal(
     if answer is not None and answer.result == 0 and association.rejected_contexts:
         return NoContextError()
     if door.heard:
-        words = door.heard[0 if not opened else -1]
+        words = door.heard[0]
         return BrokenError(words if opened else f"cannot be connected to: {words}")
     if waited_s >= (association.acse_timeout or 0):
         return BrokenError(f"no answer for {waited_s:.0f} s", silent=True)

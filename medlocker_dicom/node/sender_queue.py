@@ -1,4 +1,4 @@
-"""How far an association runs ahead of the network: some fragments, never a whole object."""
+"""The queues between an association and its connection: bounded, and not waited at for the dead."""
 
 from __future__ import annotations
 
@@ -63,3 +63,40 @@ class Outlet(queue.Queue[Any]):
                 if monotonic() - began > self._patience:
                     raise PeerGoneError(silent=True)
                 self.not_full.wait(_GLANCE_S)
+
+
+class Inlet(queue.Queue[Any]):
+    """Takes the place of the queue of messages that have arrived.
+
+    A connection that ends in the moment in which something is asked leaves
+    pynetdicom's own empty, and waited at until the timeout.
+
+    Parameters
+    ----------
+    provider
+        Puts into this queue what the connection gives.
+    """
+
+    def __init__(self, provider: DULServiceProvider) -> None:
+        super().__init__()
+        self._provider = provider
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002  as queue.Queue's
+        """Take a message.
+
+        Raises
+        ------
+        queue.Empty
+            There is none in time, or there never will be.
+        """
+        if not block:
+            return super().get(block=False)
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            alive = self._provider.is_alive()
+            left = _GLANCE_S if end is None else min(_GLANCE_S, end - monotonic())
+            try:
+                return super().get(timeout=max(left, 0)) if alive else super().get(block=False)
+            except queue.Empty:
+                if not alive or (end is not None and monotonic() >= end):
+                    raise

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+TIMED_OUT: Final = "timed out"
 _UNSENT: Final = 1 << 17
 """Most bytes that the kernel keeps unsent: what it has taken is soon on its way.
 
@@ -29,7 +30,7 @@ def network_words(error: OSError) -> str:
         reason = (error.reason or "the handshake failed").replace("_", " ").lower()
         return f"TLS: {reason}"
     if isinstance(error, TimeoutError):
-        return "timed out"
+        return TIMED_OUT
     if isinstance(error, socket.gaierror):
         return "its host name is unknown"
     return (error.strerror or type(error).__name__).lower()

@@ -1,5 +1,6 @@
 """C-STORE: what archives answer, and what becomes of the object."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,7 +147,7 @@ def test_an_association_that_went_is_replaced(
         time.sleep(0.2)
         assert senders.send("archive", second).kind is Kind.STORED
         assert archive.associations == 2
-        seen[1].dul.socket.socket.close()  # without a word
+        seen[1].dul.socket.socket.shutdown(socket.SHUT_RDWR)  # without a word
         assert senders.send("archive", third).kind is Kind.STORED
     assert archive.associations == 3
 
