@@ -18,13 +18,13 @@ VAULT = ("alembic", "sqlalchemy")
 NODE = (
     "alembic",
     "dbos",
-    "dicomweb_client",
     "prometheus_client",
     "pydantic",
     "pynetdicom",
     "sqlalchemy",
     "starlette",
     "structlog",
+    "urllib3",
     "uvicorn",
     "yaml",
 )
