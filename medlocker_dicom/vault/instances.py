@@ -19,7 +19,7 @@ from medlocker_dicom.keyfile import fingerprint_of
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.rows import grant_row
-from medlocker_dicom.vault.schema import grants, instances, recipients
+from medlocker_dicom.vault.schema import grants, instances
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -224,7 +224,7 @@ def _check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:
 
 def _check_whom(connection: Connection, issued: Sequence[Grant]) -> None:
     """Check that grants are for those whom the vault issues to now, all custodians among them."""
-    active = people.everyone(connection, recipients.c.retired.is_(None))
+    active = people.active(connection)
     to = {grant.recipient for grant in issued}
     if to - {one.public.id for one in active}:
         raise VaultChangedError("somebody whom this is locked for was retired meanwhile", _ANEW)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal, select, update
 
 from medlocker_dicom.errors import (
     IdentityError,
@@ -255,7 +255,8 @@ def sign_all(connection: Connection, issuer: Identity, old: bytes) -> None:
     VaultDamagedError
         A row is not signed by the old one.
     """
-    for row in connection.execute(_query()).all():
+    query = select(recipients, literal(0).label("live_grants"))
+    for row in connection.execute(query).all():
         _sign(connection, issuer, _recipient(row, old))
 
 
@@ -274,7 +275,7 @@ def _message(one: Recipient) -> bytes:
 
 
 def everyone(connection: Connection, *conditions: ColumnElement[bool]) -> list[Recipient]:
-    """List the recipients by name, or those whose rows meet the conditions.
+    """List the recipients by name, or those whose rows meet the conditions, with their grants.
 
     Raises
     ------
@@ -283,21 +284,29 @@ def everyone(connection: Connection, *conditions: ColumnElement[bool]) -> list[R
     VaultDamagedError
         A row is not signed by the present issuer.
     """
-    rows = connection.execute(_query().where(*conditions)).all()
-    if not rows:
-        return []
-    key = lineage(connection).issuer.verify_key
-    return [_recipient(row, key) for row in rows]
-
-
-def _query() -> Select[Any]:
     count = (
         select(func.count())
         .where(grants.c.recipient == recipients.c.id, grants.c.live)
         .scalar_subquery()
-        .label("live_grants")
     )
-    return select(recipients, count).order_by(recipients.c.name)
+    return _signed(connection, select(recipients, count.label("live_grants")).where(*conditions))
+
+
+def active(connection: Connection, *conditions: ColumnElement[bool]) -> list[Recipient]:
+    """List those who are not retired, their grants not counted; else as `everyone`.
+
+    What is asked for each lock takes as long in a large vault as in a small one.
+    """
+    query = select(recipients, literal(0).label("live_grants"))
+    return _signed(connection, query.where(recipients.c.retired.is_(None), *conditions))
+
+
+def _signed(connection: Connection, query: Select[Any]) -> list[Recipient]:
+    rows = connection.execute(query.order_by(recipients.c.name)).all()
+    if not rows:
+        return []
+    key = lineage(connection).issuer.verify_key
+    return [_recipient(row, key) for row in rows]
 
 
 def find(connection: Connection, name: str) -> Recipient:
@@ -331,15 +340,16 @@ def find_active(connection: Connection, name: str, what: str) -> Recipient:
     UsageError
         There is none, or they are retired.
     """
-    found = find(connection, name)
-    if found.retired is not None:
+    found = active(connection, recipients.c.name == name)
+    if not found:
+        find(connection, name)  # says so where there is none
         raise UsageError(f"{name} is retired: nothing is {what} them")
-    return found
+    return found[0]
 
 
 def custodians(connection: Connection) -> list[Recipient]:
     """List the custodians who are not retired: one, or two while one takes over."""
-    return everyone(connection, recipients.c.custodian, recipients.c.retired.is_(None))
+    return active(connection, recipients.c.custodian)
 
 
 def _recipient(row: Row[Any], key: bytes) -> Recipient:
