@@ -203,3 +203,18 @@ def same_pixels(one: Path, other: Path) -> bool:
     """Tell whether two source instances decode to equal samples of equal depth."""
     first, second = read_fundus(one), read_fundus(other)
     return first.bits == second.bits and np.array_equal(first.pixels, second.pixels)
+
+
+def lock_for_alice(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
+    """Lock some eyes for alice by her name in the vault; return the folder."""
+    source = owner.eyes("src", count)
+    owner.good("lock", source, owner / out, "--to", "alice", *QUICK, *more)
+    return owner / out
+
+
+def refused(owner: Desk, code: int, words: str, *command: str | Path) -> str:
+    """Run a command that must fail with one error that has these words; return what it said."""
+    outcome = owner.run(*command)
+    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome.err
+    assert words in outcome.err, outcome.err
+    return outcome.err

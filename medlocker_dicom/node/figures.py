@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from medlocker_dicom.errors import MedLockerError
+from medlocker_dicom.errors import DiskFullError, MedLockerError
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node.ledger import Counted, Sending, State
+from medlocker_dicom.node.ledger import SILENCE_S, Counted, Sending, State
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 MOVING: Final = (State.RECEIVED, State.LOCKED, State.PASSED)
 """States of objects that go their way by themselves."""
-ALIVE_S: Final = 60
-"""Seconds without a word after which a worker is not counted."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def figures(ledger: Ledger) -> Figures:
         .where(deliveries.c.state.in_((Sending.WAITING, Sending.SENT)))
         .group_by(deliveries.c.destination)
     )
-    living = select(func.count()).where(workers.c.alive > now - ALIVE_S * 1000)
+    living = select(func.count()).where(workers.c.alive > now - SILENCE_S * 1000)
     with ledger.reading() as connection:
         oldest = connection.scalar(moving)
         overdue = connection.execute(waiting).all()
@@ -90,7 +87,7 @@ def figures(ledger: Ledger) -> Figures:
 def free_bytes(spool: Spool) -> int | None:
     """Tell how much the spool's disk has left; None where it cannot be asked."""
     try:
-        return shutil.disk_usage(spool.root).free
+        return spool.free
     except OSError:
         return None
 
@@ -118,7 +115,7 @@ def health(ledger: Ledger, spool: Spool) -> dict[str, Any]:
         if parked:
             faults.append(f"deliveries parked: {parked}; a destination refused them")
         if not known.workers:
-            faults.append(f"no worker was alive in the last {ALIVE_S} s")
+            faults.append(f"no worker was alive in the last {SILENCE_S} s")
     return {"ok": not faults, "faults": faults} | told
 
 
@@ -140,11 +137,12 @@ def ready(ledger: Ledger, spool: Spool) -> dict[str, Any]:
 
 
 def _receiving_faults(spool: Spool) -> list[str]:
-    free = free_bytes(spool)
-    if free is None:
-        return ["the spool cannot be reached"]
-    if free < spool.floor:
+    try:
+        spool.check_room()
+    except DiskFullError:
         return ["the spool's disk is below its floor: nothing is received"]
+    except OSError:
+        return ["the spool cannot be reached"]
     return []
 
 

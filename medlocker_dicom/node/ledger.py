@@ -123,6 +123,8 @@ class Counted(NamedTuple):
 _ENTERING: Final = 0x4D4C  # a lock of PostgreSQL, with the hash of a UID
 CONFLICT: Final = "another object with this SOP Instance UID was received before"
 """Why the second of two is held."""
+SILENCE_S: Final = 60
+"""Seconds without a word after which a worker is taken for dead."""
 PROCESS: Final = "process"
 DELIVER: Final = "deliver"
 
@@ -212,7 +214,7 @@ def enter(ledger: Ledger, arrival: Arrival) -> Entered:
         }
         connection.execute(insert(objects), values)
         if state is State.RECEIVED:
-            ledger.enqueue(connection, PROCESS, f"{arrival.id}-1", arrival.id)
+            _enqueue_process(connection, ledger, arrival.id, 1)
     return Entered.CONFLICT if known else Entered.NEW
 
 
@@ -262,8 +264,7 @@ def postpone(ledger: Ledger, object_id: str, reason: str, hint: str, delay_s: fl
         tries = connection.scalars(query).one()
         more = {"tries": tries + 1, "starts": 0, "reason": reason, "hint": hint}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
-        key = f"{object_id}-{tries + 2}"
-        ledger.enqueue(connection, PROCESS, key, object_id, delay_s=delay_s)
+        _enqueue_process(connection, ledger, object_id, tries + 2, delay_s)
 
 
 def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> None:
@@ -387,7 +388,7 @@ def retry(ledger: Ledger, object_id: str) -> None:
         tries = _held(connection, object_id).tries
         more = {"tries": tries + 1, "starts": 0, "reason": None, "hint": None}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
-        ledger.enqueue(connection, PROCESS, f"{object_id}-{tries + 2}", object_id)
+        _enqueue_process(connection, ledger, object_id, tries + 2)
 
 
 def release(
@@ -455,13 +456,6 @@ def counts(ledger: Ledger) -> tuple[list[Counted], list[Counted]]:
     return [Counted("", *row) for row in rows], [Counted(*row) for row in sends]
 
 
-def held(ledger: Ledger, limit: int = 100) -> list[Row[Any]]:
-    """List what somebody has to look at, the oldest first."""
-    query = select(objects).where(objects.c.state == State.HELD)
-    with ledger.reading() as connection:
-        return list(connection.execute(query.order_by(objects.c.received).limit(limit)))
-
-
 def alive(ledger: Ledger, worker: str) -> None:
     """Enter that a worker is alive."""
     with ledger.writing() as connection:
@@ -505,6 +499,24 @@ def _enter_deliveries(
         _enqueue_delivery(connection, ledger, object_id, name, 1)
 
 
+def process_key(object_id: str, number: int) -> str:
+    """Name try `number`, counted from 1, at an object: one more than the tries in its row."""
+    return f"{object_id}-{number}"
+
+
+def delivery_key(object_id: str, destination: str, number: int) -> str:
+    """Name try `number`, counted from 1, at a delivery; as `process_key`."""
+    return f"{object_id}-{destination}-{number}"
+
+
+def _enqueue_process(
+    connection: Connection, ledger: Ledger, object_id: str, number: int, delay_s: float = 0
+) -> None:
+    """Enter try `number`, counted from 1."""
+    key = process_key(object_id, number)
+    ledger.enqueue(connection, PROCESS, key, object_id, delay_s=delay_s)
+
+
 def _enqueue_delivery(  # noqa: PLR0913, PLR0917  what a delivery is
     connection: Connection,
     ledger: Ledger,
@@ -514,7 +526,8 @@ def _enqueue_delivery(  # noqa: PLR0913, PLR0917  what a delivery is
     delay_s: float = 0,
 ) -> None:
     """Enter try `number`, counted from 1: it does nothing where another has overtaken it."""
-    key, arguments = f"{object_id}-{destination}-{number}", (object_id, destination, str(number))
+    key = delivery_key(object_id, destination, number)
+    arguments = (object_id, destination, str(number))
     ledger.enqueue(connection, DELIVER, key, *arguments, delay_s=delay_s)
 
 

@@ -21,12 +21,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from medlocker_dicom.node.log_fields import error_name
+from medlocker_dicom.node.own_words import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-VALUE: Final = "…"
 _SPOKE: Final = "a library logs; its text is all values"
 _NAMES: Final = ("alembic", "dbos", "pydicom", "pynetdicom", "sqlalchemy", "urllib3", "uvicorn")
 _CALLS: Final = frozenset(

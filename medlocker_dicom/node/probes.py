@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from medlocker_dicom.node import figures
@@ -32,6 +32,11 @@ class NodeProbes:
     spool: Spool
     meters: Meters
     folder: Path
+    _queue: QueueCollector = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what reads the queue once: it keeps what it read for some seconds."""
+        object.__setattr__(self, "_queue", QueueCollector(self.ledger, self.spool))
 
     def health(self) -> list[str]:
         """Tell in words what somebody has to look at; nothing while all is well."""
@@ -45,4 +50,4 @@ class NodeProbes:
 
     def metrics(self) -> bytes:
         """Give the metrics in the text format of Prometheus."""
-        return exposition(QueueCollector(self.ledger, self.spool), self.meters, self.folder)
+        return exposition(self._queue, self.meters, self.folder)

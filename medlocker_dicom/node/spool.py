@@ -44,6 +44,11 @@ class Spool:
         """Folder of what is arriving, on the same disk."""
         return self.root / "incoming"
 
+    @property
+    def free(self) -> int:
+        """Bytes free on its disk; OSError where it cannot be asked."""
+        return shutil.disk_usage(self.root).free
+
     def prepare(self) -> None:
         """Make the folders, for the node's user alone.
 
@@ -74,7 +79,7 @@ class Spool:
         DiskFullError
             It would not.
         """
-        free = shutil.disk_usage(self.root).free
+        free = self.free
         if free - size < self.floor:
             raise DiskFullError(
                 f"{self.root}: {free >> 20} MiB are free, {self.floor >> 20} MiB must be",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import uniform
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydicom import dcmread
 from pydicom.uid import generate_uid
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from medlocker_dicom.node.audit import Auditor
-    from medlocker_dicom.node.config import NodeConfig, Route
+    from medlocker_dicom.node.config import NodeConfig, Route, StowDestination
     from medlocker_dicom.node.ledger import Ledger
     from medlocker_dicom.node.lockers import Lockers
     from medlocker_dicom.node.logs import Log
@@ -73,6 +73,13 @@ def delay_s(tries: int) -> float:
     """
     wait = min(_FIRST_DELAY_S * 2.0 ** min(tries, 20), _LONGEST_DELAY_S)
     return wait * uniform(0.8, 1.2)  # noqa: S311  no secret
+
+
+def _peer(there: DicomDestination | StowDestination | None, name: str) -> Peer:
+    """Name a destination for the audit trail; one that node.yaml no longer has by its old name."""
+    if isinstance(there, DicomDestination):
+        return Peer(there.ae_title, there.host)
+    return Peer("", str(there.url) if there else name)
 
 
 def _class_of(path: Path) -> str:
@@ -150,13 +157,13 @@ class Work:
         if row.state != Sending.WAITING or row.tries + 1 != number:
             return
         found = queue.find(self.ledger, object_id)
-        result = self.spool.result(object_id, found.result) if found.result else None
-        began = monotonic()
+        there = self.config().destinations.get(destination)
+        peer, began = _peer(there, destination), monotonic()
         try:
-            sop_class = found.sop_class_uid if result is None else _class_of(result)
-            peer, moved = self._peer(destination), Moved(found.study_instance_uid, {sop_class: 1})
+            path, sop_class = self._outgoing(found)
+            moved = Moved(found.study_instance_uid, {sop_class: 1})
             self.auditor.sending(peer, moved)
-            outcome = self.senders.send(destination, result or self.spool.object(object_id))
+            outcome = self.senders.send(destination, path)
         except (UsageError, SourceError) as error:
             queue.park(self.ledger, object_id, destination, str(error))
             log = self.log.bind(object=object_id, destination=destination)
@@ -168,7 +175,6 @@ class Work:
         kind = outcome.after(number)
         self.auditor.sent(peer, moved, SUCCESS if kind is Kind.STORED else MINOR)
         self.meters.delivered(destination, kind, monotonic() - began)
-        there = self.config().destinations.get(destination)
         if kind is Kind.STORED and isinstance(there, DicomDestination) and there.commitment:
             reference = Reference(sop_class, found.result_uid)
             self._ask_to_commit(object_id, destination, there, reference)
@@ -191,8 +197,7 @@ class Work:
             found = queue.find(self.ledger, row.object_id)
             if not isinstance(there, DicomDestination):
                 continue
-            result = self.spool.result(row.object_id, found.result) if found.result else None
-            sop_class = found.sop_class_uid if result is None else _class_of(result)
+            _, sop_class = self._outgoing(found)
             reference = Reference(sop_class, found.result_uid)
             self._ask_to_commit(row.object_id, row.destination, there, reference)
 
@@ -213,12 +218,18 @@ class Work:
             queue.park(self.ledger, object_id, name, outcome.said)
         self.log.info("asked to commit", object=object_id, destination=name, outcome=outcome.kind)
 
-    def _peer(self, destination: str) -> Peer:
-        """Name a destination for the audit trail."""
-        found = self.config().destinations.get(destination)
-        if isinstance(found, DicomDestination):
-            return Peer(found.ae_title, found.host)
-        return Peer("", str(found.url) if found else destination)
+    def _outgoing(self, row: Row[Any]) -> tuple[Path, str]:
+        """Give the file that is sent of an object, and its SOP Class UID.
+
+        Raises
+        ------
+        NotDicomError
+            It is gone.
+        """
+        if not row.result:
+            return self.spool.object(row.id), row.sop_class_uid
+        path = self.spool.result(row.id, row.result)
+        return path, _class_of(path)
 
     def _enter(self, object_id: str, destination: str, kind: Kind, said: str, tries: int) -> None:
         """Enter what came of a delivery."""

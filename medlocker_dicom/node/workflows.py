@@ -17,9 +17,9 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos._serialization import DBOSPortableJSON
 from sqlalchemy import select
 
-from medlocker_dicom.errors import OutputError, SourceError, VaultError
+from medlocker_dicom.errors import MedLockerError
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node.ledger import DELIVER, PROCESS, Sending, State, make_ledger
+from medlocker_dicom.node.ledger import DELIVER, PROCESS, SILENCE_S, Sending, State, make_ledger
 from medlocker_dicom.node.promises import PROMISE
 from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
@@ -41,8 +41,6 @@ APPLICATION: Final = "medlocker"
 VERSION: Final = "1"
 _BEAT_S: Final = 5.0
 _SELDOM: Final = 6  # beats
-#: A worker that has said nothing for so long is dead; its work is given to others.
-_SILENCE_S: Final = 60.0
 _POLL_S: Final = 0.2
 _MANY: Final = 100
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
@@ -201,14 +199,14 @@ def _beat(work: Work, name: str, log: Log, done: Event) -> None:
                 mend(ledger, log)
                 work.recommit()
                 tidy(ledger, work.spool, work.config().keep_hours)
-        except (OutputError, SourceError, VaultError) as error:
+        except MedLockerError as error:
             log.warning("the queue cannot be looked after", error=error)
         beats += 1
 
 
 def bury(ledger: Ledger, name: str, log: Log) -> None:
     """Give what dead workers had begun to the living."""
-    before = ledger.now() - int(_SILENCE_S * 1000)
+    before = ledger.now() - SILENCE_S * 1000
     query = select(workers.c.name).where(workers.c.alive < before, workers.c.name != name)
     with ledger.reading() as connection:
         dead = list(connection.scalars(query))
@@ -222,7 +220,7 @@ def mend(ledger: Ledger, log: Log) -> None:
 
     A database that fails in the wrong moment leaves such: nothing else looks after them.
     """
-    old = ledger.now() - int(_SILENCE_S * 1000)
+    old = ledger.now() - SILENCE_S * 1000
     waiting = select(objects.c.id, objects.c.tries).where(
         objects.c.state == State.RECEIVED, objects.c.changed < old
     )
@@ -233,11 +231,12 @@ def mend(ledger: Ledger, log: Log) -> None:
         left = list(connection.execute(waiting.limit(_MANY)))
         unsent = list(connection.execute(sending.limit(_MANY)))
     for row in left:
-        if _queue(ledger).is_over(f"{row.id}-{row.tries + 1}"):
+        if _queue(ledger).is_over(queue.process_key(row.id, row.tries + 1)):
             queue.postpone(ledger, row.id, "begun again: it came to no end", "", 0)
             log.warning("begun again", object=row.id)
     for row in unsent:
-        if _queue(ledger).is_over(f"{row.object_id}-{row.destination}-{row.tries + 1}"):
+        key = queue.delivery_key(row.object_id, row.destination, row.tries + 1)
+        if _queue(ledger).is_over(key):
             queue.again(ledger, row.object_id, row.destination, row.said or "", 0)
             log.warning("to be sent again", object=row.object_id, destination=row.destination)
 

@@ -3,27 +3,11 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
-from desk import QUICK, Desk, granted, tree
+from desk import QUICK, Desk, granted, lock_for_alice, refused, tree
 from medlocker_dicom.keyfile import caps, load_receipt
-
-
-def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
-    """Lock some eyes for alice by her name."""
-    source = owner.eyes("src", count)
-    owner.good("lock", source, owner / out, "--to", "alice", *QUICK, *more)
-    return owner / out
-
-
-def refused(owner: Desk, code: int, words: str, *command: str | Path) -> str:
-    """Run a command that must fail with one error that has these words."""
-    outcome = owner.run(*command)
-    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome.err
-    assert words in outcome.err, outcome.err
-    return outcome.err
 
 
 def test_a_receipt_tells_of_earlier_runs_too(archive: Desk, desk: Desk) -> None:
@@ -86,7 +70,7 @@ def test_pipes_called_as_keys_do_not_hang(archive: Desk, desk: Desk) -> None:
 
 def test_a_list_is_not_replaced_by_one_that_revokes_less(owner: Desk) -> None:
     """By a restored vault, or another owner's: neither by grant status nor by an export."""
-    keys = lock(owner) / "keys"
+    keys = lock_for_alice(owner) / "keys"
     owner.good("recipient", "add", owner.public("bob"))
     backup, status = owner / "backup.db", keys / "revoked.mlstatus"
     owner.good("grant", "revoke", "--to", "alice", "--status", status, "--instance",
@@ -109,7 +93,7 @@ def test_a_list_is_not_replaced_by_one_that_revokes_less(owner: Desk) -> None:
 
 def test_what_cannot_be_written_is_known_before_anything_is_revoked(owner: Desk) -> None:
     """A folder that is none, a file that is no list; afterwards, the hint says how to go on."""
-    lock(owner, 1)
+    lock_for_alice(owner, 1)
     (owner / "notes").write_text("notes")
     (owner / "notes.mlstatus").write_text("notes")
     revoke = ("grant", "revoke", "--to", "alice", "--status")
@@ -126,7 +110,7 @@ def test_what_cannot_be_written_is_known_before_anything_is_revoked(owner: Desk)
 
 def test_a_uid_that_selects_nothing_is_named(owner: Desk) -> None:
     """Among others that do: nothing is issued, exported, revoked or listed."""
-    uid = min(granted(lock(owner)))
+    uid = min(granted(lock_for_alice(owner)))
     custodian = ("--custodian", owner.person("custodian"))
     wrong = ("--instance", uid, "--study", "1.2.3.404")
     for command in (
@@ -143,7 +127,7 @@ def test_a_uid_that_selects_nothing_is_named(owner: Desk) -> None:
 
 def test_what_was_locked_again_is_issued_once(owner: Desk) -> None:
     """The earlier lock is passed over; the hint says how its keys end, and so they do."""
-    first = lock(owner)
+    first = lock_for_alice(owner)
     owner.good("recipient", "add", owner.public("bob"))
     source, second = owner / "src", owner / "second"
     again = owner.good("lock", source, second, "--to", "alice", "--again", *QUICK, "--sl", "5")
@@ -162,7 +146,7 @@ def test_what_was_locked_again_is_issued_once(owner: Desk) -> None:
 
 def test_custodians_grants_never_end(owner: Desk) -> None:
     """Neither by a lock nor by issuing to a second custodian."""
-    lock(owner, 1)
+    lock_for_alice(owner, 1)
     owner.good("recipient", "add", "--custodian", owner.public("second"))
     issue = ("grant", "reissue", "--to", "second", "--custodian", owner.person("custodian"))
     refused(owner, 2, "never expire", *issue, "--expires", "2099-12-31")

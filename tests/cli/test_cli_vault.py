@@ -4,12 +4,22 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pydicom import dcmread
 
-from desk import QUICK, Desk, edit_json, granted, results, same_pixels, tree
+from desk import (
+    QUICK,
+    Desk,
+    edit_json,
+    granted,
+    lock_for_alice,
+    refused,
+    results,
+    same_pixels,
+    tree,
+)
 from medlocker_dicom.folder import lock as folder_lock
 from medlocker_dicom.keyfile import (
     dump_detached,
@@ -19,21 +29,10 @@ from medlocker_dicom.keyfile import (
     load_identity,
 )
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PASSPHRASE = "a passphrase that must never be seen"
-
-
-def lock(owner: Desk, count: int = 2, out: str = "locked", *more: str | Path) -> Path:
-    """Lock some eyes for alice by her name."""
-    source = owner.eyes("src", count)
-    owner.good("lock", source, owner / out, "--to", "alice", *QUICK, *more)
-    return owner / out
-
-
-def refused(owner: Desk, code: int, words: str, *command: str | Path) -> None:
-    """Run a command that must fail with one error that has these words."""
-    outcome = owner.run(*command)
-    assert (outcome.code, len(outcome.errors)) == (code, 1), outcome.err
-    assert words in outcome.err
 
 
 def test_init_says_what_is_missing(office: Desk) -> None:
@@ -78,7 +77,7 @@ def test_lock_by_names_files_and_folders(owner: Desk) -> None:
     folder.mkdir()
     for name in ("bob", "carol"):
         shutil.copy(owner.public(name), folder / f"{name}.pub")
-    out = lock(owner, 1, "locked", "--to", str(folder), "--to", str(owner.public("dave")))
+    out = lock_for_alice(owner, 1, "locked", "--to", str(folder), "--to", str(owner.public("dave")))
     assert tree(out / "keys") == {
         f"{name}.mlkey" for name in ("alice", "bob", "carol", "dave", "custodian")
     }
@@ -124,7 +123,7 @@ def test_another_issuer_cannot_lock_into_the_vault(owner: Desk) -> None:
 
 def test_a_source_is_locked_once(owner: Desk) -> None:
     """A second lock elsewhere is refused for each file; --again replaces the keys of the first."""
-    first = lock(owner)
+    first = lock_for_alice(owner)
     outcome = owner.run("lock", owner / "src", owner / "second", "--to", "alice", *QUICK)
     assert (outcome.code, len(outcome.errors)) == (3, 2)
     assert "was locked at" in outcome.err
@@ -144,7 +143,7 @@ def test_a_source_is_locked_once(owner: Desk) -> None:
 
 def test_a_run_that_stopped_before_the_vault_is_completed(owner: Desk) -> None:
     """What lies in the folder and not in the vault is entered by the next run, once."""
-    out = lock(owner)
+    out = lock_for_alice(owner)
     other = owner / "other.db"
     owner.good("vault", "init", "--vault", other, "--no-custodian")
     journal = out / ".medlocker-journal"
@@ -165,7 +164,7 @@ def test_a_run_that_stopped_before_the_vault_is_completed(owner: Desk) -> None:
 
 def test_detached_packets(owner: Desk) -> None:
     """Files without packets unlock with the packets beside them, from a folder, or exported."""
-    out = lock(owner, 2, "locked", "--detached")
+    out = lock_for_alice(owner, 2, "locked", "--detached")
     packets = sorted((out / "packets").iterdir())
     assert [path.suffix for path in packets] == [".mlpacket"] * 2
     assert owner.unlock(out, owner / "back", "alice").code == 0
@@ -185,7 +184,7 @@ def test_detached_packets(owner: Desk) -> None:
 
 def test_packets_of_other_objects_are_refused(owner: Desk) -> None:
     """Swapped, damaged and missing packets: each object's error names the file."""
-    out = lock(owner, 2, "locked", "--detached")
+    out = lock_for_alice(owner, 2, "locked", "--detached")
     one, two = sorted((out / "packets").iterdir())
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
@@ -213,7 +212,7 @@ def test_a_lost_packet_is_made_again(owner: Desk) -> None:
 
 def test_expiry_is_for_recipients_alone(owner: Desk) -> None:
     """Recipients' grants end, the custodian's do not."""
-    out = lock(owner, 1, "locked", "--expires", "2099-12-31")
+    out = lock_for_alice(owner, 1, "locked", "--expires", "2099-12-31")
     ends = {
         name: [grant["expires"] for grant in json.loads(path.read_bytes())["grants"]]
         for name in ("alice", "custodian")
@@ -224,7 +223,7 @@ def test_expiry_is_for_recipients_alone(owner: Desk) -> None:
 
 def test_an_identity_that_is_not_the_custodians(owner: Desk) -> None:
     """Wrong identity, wrong passphrase, unknown recipient: refused, and nothing is issued."""
-    lock(owner)
+    lock_for_alice(owner)
     owner.good("recipient", "add", owner.public("bob"))
     wrong = owner.secret("wrong.txt", b"not it\n")
     secured = owner / "secured.key"
@@ -254,7 +253,7 @@ def test_an_identity_that_is_not_the_custodians(owner: Desk) -> None:
 
 def test_revoked_by_a_list_given_or_beside(owner: Desk) -> None:
     """The list counts wherever it lies; a stranger's says nothing; a damaged one is told."""
-    out = lock(owner)
+    out = lock_for_alice(owner)
     status = owner / "revoked.mlstatus"
     owner.good("grant", "revoke", "--to", "alice", "--status", status)
     assert owner.unlock(out, owner / "a", "alice").code == 0
@@ -290,7 +289,7 @@ def test_revoked_by_a_list_given_or_beside(owner: Desk) -> None:
 
 def test_after_a_rotation_old_and_new_issuer_are_trusted(owner: Desk) -> None:
     """Who pins either issuer unlocks by the new key file; who pins a third does not."""
-    out = lock(owner)
+    out = lock_for_alice(owner)
     shutil.rmtree(out / "keys")
     old = owner / "config" / "medlocker" / "issuer.key"
     new = owner.person("issuer-2")
@@ -311,7 +310,7 @@ def test_after_a_rotation_old_and_new_issuer_are_trusted(owner: Desk) -> None:
 
 def test_receipts_come_back(owner: Desk) -> None:
     """Opened and refused objects alike; a changed receipt and a foreign one are refused."""
-    out = lock(owner)
+    out = lock_for_alice(owner)
     receipt = owner / "alice.mlreceipt"
     (out / "eye1.dcm").write_bytes((out / "eye1.dcm").read_bytes()[:-300])
     outcome = owner.unlock(out, owner / "back", "alice", "--receipt", receipt)
@@ -331,7 +330,7 @@ def test_receipts_come_back(owner: Desk) -> None:
 def test_audit_by_what_was_noted(owner: Desk) -> None:
     """What an audit prints is taken by the next one; nonsense and another head are refused."""
     noted = owner.good("vault", "audit").out.strip()
-    lock(owner)
+    lock_for_alice(owner)
     owner.good("vault", "audit", "--noted", noted)
     refused(owner, 2, "--noted", "vault", "audit", "--noted", "x")
     length = noted.split(":")[0]
@@ -370,7 +369,7 @@ def test_show_and_names(owner: Desk) -> None:
 
 def test_files_that_are_no_receipt_or_list_are_not_overwritten(owner: Desk) -> None:
     """A photograph or a private key given by mistake stays as it is."""
-    out = lock(owner, 1)
+    out = lock_for_alice(owner, 1)
     for path in (out / "eye0.dcm", owner.person("alice")):
         before = path.read_bytes()
         outcome = owner.unlock(out, owner / "back", "alice", "--receipt", path)
@@ -388,7 +387,7 @@ def test_files_that_are_no_receipt_or_list_are_not_overwritten(owner: Desk) -> N
 
 def test_what_was_exported_together_counts_together(owner: Desk) -> None:
     """The status list and the packets beside a key file are found by --key alone."""
-    out = lock(owner, 2, "locked", "--detached")
+    out = lock_for_alice(owner, 2, "locked", "--detached")
     shutil.rmtree(out / "packets")
     owner.good("recipient", "add", owner.public("bob"))
     keys = ("--custodian", owner.person("custodian"))
@@ -418,7 +417,7 @@ def test_a_name_of_the_vault_comes_before_a_folder(
     monkeypatch.chdir(owner.root)
     (owner / "alice").mkdir()
     shutil.copy(owner.public("mallory"), owner / "alice" / "m.pub")
-    out = lock(owner, 1)
+    out = lock_for_alice(owner, 1)
     assert tree(out / "keys") == {"alice.mlkey", "custodian.mlkey"}
 
 
@@ -435,7 +434,7 @@ def test_options_of_a_url_that_could_be_secret_are_refused(owner: Desk) -> None:
 
 def test_an_export_of_a_part_does_not_replace_the_whole(owner: Desk) -> None:
     """A key file that opens more stays; the same or more takes its place; nonsense is named."""
-    keys = lock(owner, 3) / "keys"
+    keys = lock_for_alice(owner, 3) / "keys"
     uid = min(granted(owner / "locked"))
     before = (keys / "alice.mlkey").read_bytes()
     export = ("grant", "export", keys, "--to", "alice")
@@ -453,7 +452,7 @@ def test_an_export_of_a_part_does_not_replace_the_whole(owner: Desk) -> None:
 
 def test_how_an_instance_was_locked(owner: Desk) -> None:
     """`vault show` prints the record of each lock, by the source's UID or the locked one's."""
-    lock(owner, 1)
+    lock_for_alice(owner, 1)
     owner.good("lock", owner / "src", owner / "again", "--to", "alice", "--again", *QUICK)
     uid = "1.2.826.0.1.3680043.10.9.1"
     records = [json.loads(line) for line in owner.good("vault", "show", uid).out.splitlines()]
@@ -465,7 +464,7 @@ def test_how_an_instance_was_locked(owner: Desk) -> None:
 
 def test_a_run_that_another_issuer_goes_on_with(owner: Desk) -> None:
     """After a rotation the rest is locked elsewhere; keys for what was locked are exported."""
-    first = lock(owner, 1)
+    first = lock_for_alice(owner, 1)
     owner.good("vault", "rotate-issuer", "--new", owner.person("second"))
     source = owner.eyes("src", 2)
     signer = ("--issuer", owner.person("second"))
@@ -482,7 +481,7 @@ def test_a_run_that_another_issuer_goes_on_with(owner: Desk) -> None:
 
 def test_a_packet_that_leads_elsewhere_is_not_verified(owner: Desk) -> None:
     """Only what can be unlocked is good: the number of bits in a packet's header is no secret."""
-    out = lock(owner, 1, "locked", "--detached")
+    out = lock_for_alice(owner, 1, "locked", "--detached")
     ds = dcmread(out / "eye0.dcm")
     ds.remove_private_tags()
     ds.save_as(out / "eye0.dcm")
@@ -547,7 +546,7 @@ def test_names_without_an_encoding(
 ) -> None:
     """Bytes that are no text, anywhere on the command line: it works, or one error is said."""
     monkeypatch.chdir(owner.root)
-    lock(owner, 1)
+    lock_for_alice(owner, 1)
     outcome = owner.run(*command)
     assert len(outcome.errors) == bool(outcome.code), outcome.err
     assert "all in order" in owner.good("vault", "check").out

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import State
+from medlocker_dicom.node.page import views
 
 CSS = Path(__file__).parents[2] / "medlocker_dicom/node/page/static/page.css"
 LONG = int("9" * 33)
@@ -49,7 +50,7 @@ def node(tmp_path: Path) -> Iterator[PageHouse]:
 
 @pytest.fixture
 def held(node: PageHouse) -> str:
-    return next(str(one.id) for one in queue.held(node.ledger) if one.route == "photographs")
+    return next(str(one.id) for one in views.held(node.ledger, 1) if one.route == "photographs")
 
 
 class Watched:
@@ -141,7 +142,7 @@ def test_release_needs_its_tick(node: PageHouse, tab: Watched, held: str) -> Non
 
 def test_the_overview_is_live(node: PageHouse, tab: Watched) -> None:
     """What arrives is seen without loading the page again, and what needs somebody too."""
-    for one in queue.held(node.ledger):
+    for one in views.held(node.ledger, 1):
         queue.retry(node.ledger, one.id)
     tab.open("/")
     received = tab.tab.locator('[data-text="received-minute"]')

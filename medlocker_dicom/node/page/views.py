@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, func, or_, select
 
-from medlocker_dicom.node.ledger import Ledger, Sending, State, counts
+from medlocker_dicom.node.ledger import SILENCE_S, Ledger, Sending, State, counts
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Spans of the throughput, in milliseconds.
 SPANS: Final = {"minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
-#: A worker that was silent for longer is not counted as alive.
-ALIVE_MS: Final = 60_000
 #: Rows on a page.
 PAGE: Final = 50
 #: Deliveries that one press of a button tries again.
@@ -71,7 +68,7 @@ def overview(ledger: Ledger, spool: Spool) -> Overview:
     names = {one.name for one in sendings}
     delivered = and_(deliveries.c.destination.in_(names), deliveries.c.state == Sending.DELIVERED)
     with ledger.reading() as connection:
-        alive = select(workers.c.name).where(workers.c.alive >= at - ALIVE_MS)
+        alive = select(workers.c.name).where(workers.c.alive >= at - SILENCE_S * 1000)
         return Overview(
             at=at,
             states=Counter({one.state: one.number for one in states}),
@@ -79,7 +76,7 @@ def overview(ledger: Ledger, spool: Spool) -> Overview:
             received=_spans(connection, at, objects.c.received),
             locked=_spans(connection, at, objects.c.locked),
             delivered=_spans(connection, at, deliveries.c.changed, delivered),
-            free=shutil.disk_usage(spool.root).free,
+            free=spool.free,
             floor=spool.floor,
             workers=tuple(connection.scalars(alive.order_by(workers.c.name).limit(100))),
         )
