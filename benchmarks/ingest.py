@@ -4,7 +4,8 @@
 
 Objects of 36 MB raw, 3.4 MB JPEG and 0.5 MB, by 1 and by 4 senders (DCMTK's storescu, each
 on one association). In each round the three take turns; the best round of each counts.
-Every object of a run has UIDs of its own. Neither storescp nor Orthanc waits for the disk.
+Every object of a run has UIDs of its own. Ours is the whole node with two receivers, its queue in
+SQLite, without a worker; neither storescp nor Orthanc waits for the disk.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ import numpy as np
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from running_node import running, settled
+
 from factories import make_fundus, save
 from receiving import dcmtk, free_socket, until
-from receiving_process import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+CALLED = "MEDLOCKER"
 _NUMBERS = count(1)
 _ORTHANC = {
     "DicomServerEnabled": True,
@@ -41,7 +45,7 @@ _ORTHANC = {
     "DicomCheckCalledAETitle": False,
     "DicomAlwaysAllowStore": True,
     "HttpServerEnabled": False,
-    "DicomAet": "NODE",
+    "DicomAet": CALLED,
     "ExecuteLuaEnabled": False,
     "OverwriteInstances": True,
 }
@@ -99,7 +103,7 @@ def sent(port: int, kind: Kind, folders: list[Path]) -> float:
     size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
 
     def send(folder: Path) -> None:
-        words = (kind.option, "-aec", "NODE", "127.0.0.1", port, "+sd", folder)
+        words = (kind.option, "-aec", CALLED, "127.0.0.1", port, "+sd", folder)
         code, output = dcmtk("storescu", *words, limit_s=3600)
         if code != 0:
             sys.exit(output[-2000:])
@@ -112,19 +116,16 @@ def sent(port: int, kind: Kind, folders: list[Path]) -> float:
 
 @contextmanager
 def ours(folder: Path) -> Iterator[Peer]:
-    """Run two of our receivers on one port, with SQLite."""
+    """Run the node with two receivers."""
     folder.mkdir()
-    with free_socket() as listening:
-        database = str(folder / "queue.db")
-        pair = [started(folder, database, listening, number) for number in (1, 2)]
-        try:
-            port = listening.getsockname()[1]
-            yield _up(Peer("ours", port, [one.pid for one in pair]))
-        finally:
-            for one in pair:
-                one.terminate()
-            for one in pair:
-                one.wait(30)
+    port = _free()
+    archive = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": _free()}
+    listen = {"port": port, "ae_title": CALLED, "processes": 2}
+    desk = settled(folder)
+    with running(
+        desk, {"archive": archive}, changes={"listen": listen}, port=port, workers=0
+    ) as node:
+        yield _up(Peer("ours", port, node.processes()))
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _free() -> int:
 
 def _up(peer: Peer) -> Peer:
     def answers() -> bool:
-        return dcmtk("echoscu", "-aec", "NODE", "127.0.0.1", peer.port)[0] == 0
+        return dcmtk("echoscu", "-aec", CALLED, "127.0.0.1", peer.port)[0] == 0
 
     if not until(answers, 30):
         sys.exit(f"{peer.name} does not answer")
@@ -212,7 +213,7 @@ def memory(work: Path, objects: int) -> None:
     """Print our resident memory while small objects come in, a fifth of them at a time."""
     small = kinds(work, 1)[2]
     with ours(work / "memory") as peer:
-        print(f"\nobjects  our two processes, MiB\n{0:7}  {resident(peer.processes) / 1024:6.1f}")
+        print(f"\nobjects  our processes, MiB\n{0:7}  {resident(peer.processes) / 1024:6.1f}")
         for part in range(1, 6):
             folder = prepared(small, work / "outgoing", objects // 5)
             sent(peer.port, small, [folder])

@@ -11,7 +11,6 @@ check` has to find everything in order. The models are tiny: this is about loss,
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import tempfile
@@ -21,29 +20,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from running_node import running
+from running_node import running, settled
 from soaking import Soak
 
 import archives
-from desk import Desk
 from postgres import database, served
-from tiny_bundles import write_classifier, write_segmenter
 
 
 def soaked(url: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Soak once; print what was sent and what arrived."""
-    desk = Desk(folder)
-    bundles = folder / "bundles"
-    write_classifier(bundles / "dr_classifier_tiny")
-    write_segmenter(bundles / "lesion_segmenter", everywhere=-10)
-    os.environ |= {
-        "MEDLOCKER_BUNDLES": str(bundles),
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "XDG_DATA_HOME": str(folder / "data"),
-    }
-    desk.good("vault", "init", "--custodian", desk.public("custodian"))
-    desk.good("recipient", "add", desk.public("alice"), "--name", "alice")
+    desk = settled(folder)
     port = archives.free_port()
     there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
     files = sorted(desk.eyes("src", arguments.instances).iterdir())

@@ -19,6 +19,7 @@ import archives
 from archives import free_port
 from desk import Desk
 from medlocker_dicom.database import place_of
+from tiny_bundles import write_classifier, write_segmenter
 
 PATIENCE = 60  # s
 
@@ -82,6 +83,12 @@ class Node:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
             time.sleep(0.2)
+
+    def processes(self) -> list[int]:
+        """Tell the numbers of its processes."""
+        assert self.process is not None
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [self.process.pid, *map(int, found.split())]
 
     def echoes(self) -> bool:
         """Tell whether it answers."""
@@ -173,6 +180,19 @@ class Node:
     def logged(self) -> list[dict[str, Any]]:
         """Return the log's lines."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+
+def settled(folder: Path) -> Desk:
+    """Give an owner a desk outside the tests: tiny models, a vault, its custodian, and alice."""
+    desk = Desk(folder)
+    write_classifier(folder / "bundles" / "dr_classifier_tiny")
+    write_segmenter(folder / "bundles" / "lesion_segmenter", everywhere=-10)
+    os.environ["MEDLOCKER_BUNDLES"] = str(folder / "bundles")
+    for name in ("cache", "config", "data"):
+        os.environ[f"XDG_{name.upper()}_HOME"] = str(folder / name)
+    desk.good("vault", "init", "--custodian", desk.public("custodian"))
+    desk.good("recipient", "add", desk.public("alice"), "--name", "alice")
+    return desk
 
 
 @contextmanager
