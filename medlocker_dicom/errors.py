@@ -38,6 +38,7 @@
     │   └── AttributesChangedError      other attributes changed after locking     C000
     ├── OutputError                 results cannot be written                  exit 9
     │   ├── DestinationError            the destination is unusable                A700
+    │   │   └── DestinationBusyError    another process is writing to it           A700
     │   └── DiskFullError               no space left                              A700
     └── VaultError                  the vault cannot be used                   exit 10
         ├── VaultMissingError           there is no vault                          0110
@@ -232,6 +233,10 @@ class OutputError(MedLockerError):
 
 class DestinationError(OutputError):
     """The destination is inside the source, not empty, or not writable."""
+
+
+class DestinationBusyError(DestinationError):
+    """Another process is writing to the destination."""
 
 
 class DiskFullError(OutputError):

@@ -43,6 +43,16 @@ def write_file(path: Path, data: bytes) -> None:
     _replace(path, data, 0o666 & ~_umask())
 
 
+def move_file(path: Path, target: Path) -> None:
+    """Give a file that is on the disk its own name, on the same disk; raises as `write_file`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
 def check_called(name: str) -> None:
     """Check what somebody is called: key files are named so.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +13,19 @@ import typer
 
 from medlocker_dicom.cli.audience import audience_of, enter
 from medlocker_dicom.cli.bundles import BundleFolder, TrustBundle
-from medlocker_dicom.cli.engine import check_engine
+from medlocker_dicom.cli.engine import check_engine, check_node
 from medlocker_dicom.cli.expiry import Expires, expiry_of
 from medlocker_dicom.cli.guard import PARTIAL, plain
 from medlocker_dicom.cli.identity import PassphraseFile, read_issuer
 from medlocker_dicom.cli.progress import shown
-from medlocker_dicom.cli.store import VaultOption, has_vault, opened
-from medlocker_dicom.errors import UsageError
+from medlocker_dicom.cli.store import VaultOption, has_vault, opened, place_named
+from medlocker_dicom.errors import DestinationBusyError, UsageError
 
 if TYPE_CHECKING:
-    from medlocker_dicom.folder.lock import Item
+    from collections.abc import Iterable, Iterator
+
+    from medlocker_dicom.folder.lock import Item, LockRun
+    from medlocker_dicom.node.sharing import Sharing
 
 
 def lock(  # noqa: PLR0913  one parameter an option
@@ -103,6 +107,14 @@ def lock(  # noqa: PLR0913  one parameter an option
     codec: Annotated[
         str, typer.Option(help="Of the locked pixels: uncompressed, rle, jpegls or j2k.")
     ] = "uncompressed",
+    queue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Share the work: the same command, started again here or on other machines that "
+            "see SRC and DST, helps. A file for one machine, or a URL of PostgreSQL.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print lock.json to the standard output.")
     ] = False,
@@ -154,7 +166,8 @@ def lock(  # noqa: PLR0913  one parameter an option
             vault=store,
             again=again,
         )
-        codes = [one.error.exit_code for one in shown(run.items(), "locking", _note) if one.error]
+        with _shared(run, queue) as items:
+            codes = [one.error.exit_code for one in shown(items, "locking", _note) if one.error]
     _say(destination, len(codes), as_json=as_json)
     if again and store is not None:
         sys.stderr.write(
@@ -163,6 +176,34 @@ def lock(  # noqa: PLR0913  one parameter an option
         )
     if codes:
         raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
+
+
+@contextmanager
+def _shared(run: LockRun, queue: str | None) -> Iterator[Iterable[Item]]:
+    """Give what becomes of the files, locked by this process or by all that share the queue."""
+    if queue is None:
+        yield run.items()
+        return
+    check_node("--queue needs")
+    from medlocker_dicom.node.sharing import sharing  # noqa: PLC0415  the node's libraries
+
+    with sharing(place_named(queue), run.key) as crew:
+        yield _led(replace(run, crew=crew), crew)
+
+
+def _led(run: LockRun, crew: Sharing) -> Iterator[Item]:
+    """Lead the run, or help until it is over or has no leader any more."""
+    while True:
+        try:
+            yield from run.items()
+        except DestinationBusyError:
+            sys.stderr.write("another process leads: this one helps\n")
+            over = crew.help(run)
+            sys.stderr.write(f"{crew.done} files done by this process\n")
+            if over:
+                return
+        else:
+            return
 
 
 def _say(destination: Path, failed: int, *, as_json: bool) -> None:

@@ -72,14 +72,21 @@ def place_chosen(option: str | None) -> Place:
     from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
 
     if option:
-        place = place_of(option)
-        if place.url.password is not None:
-            raise UsageError(
-                "a password on the command line is seen by everyone on this machine",
-                f"put it into ~/.pgpass, or the whole URL into ${VARIABLE}",
-            )
-        return place
+        return place_named(option)
     return place_of(os.environ.get(VARIABLE) or str(_own_path()))
+
+
+def place_named(option: str) -> Place:
+    """Tell where a database lies that is named on the command line; raises as `place_chosen`."""
+    from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
+
+    place = place_of(option)
+    if place.url.password is not None:
+        raise UsageError(
+            "a password on the command line is seen by everyone on this machine",
+            f"put it into ~/.pgpass, or the vault's whole URL into ${VARIABLE}",
+        )
+    return place
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from medlocker_dicom.errors import DestinationError
+from medlocker_dicom.errors import DestinationBusyError, DestinationError
 from medlocker_dicom.files import PART, PRIVATE, append_line, output_error, sha256_of, sync_folder
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = ".medlocker-journal"
+#: Folder of results that are whole and not yet in the journal.
+STAGED = ".medlocker-staged"
 #: Longest line that is read back: a thumbnail and a few grants take a hundredth of it.
 MAX_LINE = 16 << 20
 _DROPPED = "dropped"
@@ -87,9 +89,10 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
 
     Raises
     ------
+    DestinationBusyError
+        Another process is writing to it, of the same run.
     DestinationError
-        The folder holds other files or another run, cannot be written, or another process is
-        writing to it.
+        The folder holds other files or another run, or cannot be written.
     """
     path = folder / NAME
     header = json.dumps(run, sort_keys=True).encode()
@@ -103,38 +106,55 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
             raise DestinationError(f"{path}: is no plain file", "choose a new folder")
         # Opened before it is written: of two processes that begin at once, one gets the lock.
         with os.fdopen(os.open(path, _MODE, PRIVATE), "r+b") as stream:
-            _claim(folder, stream.fileno())
+            if not _claimed(stream.fileno()):
+                if (first := stream.readline()).endswith(b"\n"):
+                    _check_same(folder, _whole_lines(first, folder)[0][0], run)
+                raise DestinationBusyError(
+                    f"{folder}: another process is writing to it", "wait for it to end"
+                )
             lines, whole = _whole_lines(stream.read(), folder)
             stream.truncate(whole)
             if not lines:
                 lines = [json.loads(header)]
                 append_line(path, header)
                 sync_folder(folder)
-            if lines[0] != json.loads(header):
-                raise DestinationError(
-                    f"{folder}: holds a run with another source, other options, models or "
-                    "recipients",
-                    "choose a new folder, or repeat the command that began it",
-                )
+            _check_same(folder, lines[0], run)
             _sweep(folder)
             yield Journal(folder, lines[1:])
     except OSError as error:
         raise output_error(folder, error) from error
 
 
+def is_claimed(folder: Path) -> bool:
+    """Tell whether a process is writing to a folder that holds a journal."""
+    try:
+        with (folder / NAME).open("rb") as stream:
+            return not _claimed(stream.fileno())
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _check_same(folder: Path, first: dict[str, Any], run: dict[str, Any]) -> None:
+    if first != json.loads(json.dumps(run)):
+        raise DestinationError(
+            f"{folder}: holds a run with another source, other options, models or recipients",
+            "choose a new folder, or repeat the command that began it",
+        )
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
+    """Remove what a killed process left half-written; not what others are writing now."""
     for part in folder.rglob(f".*{PART}"):
-        part.unlink()
+        if part.parent != folder / STAGED:
+            part.unlink()
 
 
-def _claim(folder: Path, descriptor: int) -> None:
+def _claimed(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DestinationError(
-            f"{folder}: another process is writing to it", "wait for it to end"
-        ) from error
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _whole_lines(data: bytes, folder: Path) -> tuple[list[dict[str, Any]], int]:

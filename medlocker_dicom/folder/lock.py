@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,12 +24,13 @@ from medlocker_dicom.errors import (
     DuplicateInstanceError,
     MedLockerError,
     OutputError,
+    SourceError,
     VaultChangedError,
     VaultError,
 )
-from medlocker_dicom.files import sha256_of, write_file, write_private
+from medlocker_dicom.files import move_file, sha256_of, write_file, write_private
 from medlocker_dicom.folder.contain import contained
-from medlocker_dicom.folder.journal import open_journal
+from medlocker_dicom.folder.journal import STAGED, open_journal
 from medlocker_dicom.folder.keys import PACKETS
 from medlocker_dicom.folder.listing import (
     KEYS,
@@ -53,13 +57,17 @@ from medlocker_dicom.vault.instances import check_new, instance_of, keep
 from medlocker_dicom.vault.people import check_issuer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.folder.journal import Journal
     from medlocker_dicom.vault.vault import Vault
 
+    #: A file's entry for the journal, or why it failed.
+    Outcome = dict[str, Any] | MedLockerError
+
+T = TypeVar("T")
 THUMBNAIL = 360  # px, longer side
 
 
@@ -96,6 +104,42 @@ class _Made(NamedTuple):
     packet: bytes | None
 
 
+class Crew(Protocol):
+    """Those who lock the files of a run."""
+
+    def left(self, run: LockRun) -> Iterable[dict[str, Any]]:
+        """Give what was locked and not entered when an earlier process was killed."""
+        ...
+
+    def lock(
+        self, run: LockRun, paths: Sequence[Path], owners: Mapping[str, str]
+    ) -> Iterator[tuple[Path, Outcome]]:
+        """Have each file staged, see `LockRun.stage`, in any order; raises what ends the run."""
+        ...
+
+    def end(self, run: LockRun) -> None:
+        """Hear that the run is over."""
+        ...
+
+
+class Alone:
+    """One process, which locks one file after the other."""
+
+    def left(self, run: LockRun) -> Iterable[dict[str, Any]]:  # noqa: ARG002  as the protocol says
+        """Give nothing: nobody else wrote any."""
+        return ()
+
+    def lock(
+        self, run: LockRun, paths: Sequence[Path], owners: Mapping[str, str]
+    ) -> Iterator[tuple[Path, Outcome]]:
+        """Stage each file."""
+        for path in paths:
+            yield path, _tried(partial(run.stage, path, owners))
+
+    def end(self, run: LockRun) -> None:
+        """Nothing is left to do."""
+
+
 @dataclass(frozen=True)
 class LockRun:
     """Locks every instance of a folder; goes on where the same run stopped earlier.
@@ -121,6 +165,8 @@ class LockRun:
         Keeps what is locked and its grants; None for none. Its recipients are everyone.
     again
         Whether what the vault knows is locked anew.
+    crew
+        Who locks: this process, or several.
     clock
         Gives the time with a time zone.
     """
@@ -133,7 +179,14 @@ class LockRun:
     labels: Mapping[str, int] = field(default_factory=dict)
     vault: Vault | None = None
     again: bool = False
+    crew: Crew = field(default_factory=Alone)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @cached_property
+    def key(self) -> str:
+        """What this run is called among others: the same for each process that shares it."""
+        whole = json.dumps([self._header(), os.path.realpath(self.destination)], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
     def items(self) -> Iterator[Item]:
         """Lock file after file.
@@ -141,10 +194,12 @@ class LockRun:
         Yields
         ------
         Item
-            For each file, as it is done.
+            For each file, as it is done; first for those that were done before.
 
         Raises
         ------
+        DestinationBusyError
+            Another process leads this run.
         DestinationError, DiskFullError
             The destination is unusable; what is done stays done.
         VaultError
@@ -154,50 +209,124 @@ class LockRun:
         """
         check_names(self.source, KEYS, *([PACKETS] if self.locker.detached else []))
         check_apart(self.source, self.destination)
-        files = list_files(self.source)
-        failed: list[dict[str, str]] = []
         with open_journal(self.destination, self._header()) as journal:
+            files = list_files(self.source)
             owners = {_uid(entry): path for path, entry in journal.entries.items()}
-            for number, path in enumerate(files, 1):
-                try:
-                    whole = plain_file(self.source, path)
-                    digest = sha256_of(whole)
-                    done = journal.done(path, digest)
-                    if done and self._packet_there(done):
-                        self._into_vault(journal, done)
-                        yield Item(path, number, len(files), "already", entry=done)
-                        continue
-                    with contained(whole):
-                        made, entry = self._lock_file(path, owners)
-                except (OutputError, VaultError):
-                    raise
-                except MedLockerError as error:
-                    yield _failure(Item(path, number, len(files), "failed", error), failed)
-                    continue
-                before = journal.entries.get(str(path), entry)
-                try:
-                    self._keep(journal, made, entry | {"source_sha256": digest})
-                except DuplicateInstanceError as error:  # locked by another run meanwhile
-                    yield _failure(Item(path, number, len(files), "failed", error), failed)
-                    continue
-                owners.pop(_uid(before), None)
-                owners[_uid(entry)] = str(path)
-                yield Item(path, number, len(files), "locked", entry=entry)
+            failed: list[dict[str, str]] = []
+            outcomes = self._outcomes(journal, owners, files)
+            for number, (path, state, outcome) in enumerate(outcomes, 1):
+                if isinstance(outcome, MedLockerError):
+                    failed.append({"path": str(path), "error": str(outcome), "hint": outcome.hint})
+                    yield Item(path, number, len(files), "failed", outcome)
+                else:
+                    yield Item(path, number, len(files), state, entry=outcome)
             self._finish(journal, failed)
+            self.crew.end(self)
+            shutil.rmtree(self.destination / STAGED, ignore_errors=True)
 
-    def _keep(self, journal: Journal, made: _Made, entry: dict[str, Any]) -> None:
-        """Write a locked file and its grants; without them the file would be of no use."""
-        path = self.destination / entry["path"]
+    def _outcomes(
+        self, journal: Journal, owners: dict[str, str], files: Sequence[Path]
+    ) -> Iterator[tuple[Path, str, Outcome]]:
+        """Tell of each file what became of it; see `Item.state`."""
+        for entry in self.crew.left(self):
+            with suppress(SourceError):
+                self._enter(journal, owners, entry)
+        rest = []
+        for path in files:
+            done = _tried(partial(self._done, journal, path))
+            if done is None:
+                rest.append(path)
+            else:
+                yield path, "already", done
+        for path, outcome in self.crew.lock(self, rest, owners):
+            if isinstance(outcome, MedLockerError):
+                yield path, "failed", outcome
+            else:
+                yield path, "locked", _tried(partial(self._enter, journal, owners, outcome))
+
+    def _done(self, journal: Journal, path: Path) -> dict[str, Any] | None:
+        """Give the entry of a file that an earlier run locked; it is in the vault then."""
+        whole = plain_file(self.source, path)
+        if str(path) not in journal.entries:  # which spares a digest
+            return None
+        done = journal.done(path, sha256_of(whole))
+        if done is None or not self._packet_there(done):
+            return None
+        self._into_vault(journal, done)
+        return done
+
+    def stage(self, path: Path, owners: Mapping[str, str]) -> dict[str, Any]:
+        """Lock one file; what it becomes is on the disk, and not yet in its place.
+
+        Parameters
+        ----------
+        path
+            Relative to the source.
+        owners
+            Path by SOP Instance UID, of what is locked already.
+
+        Returns
+        -------
+        dict
+            For the journal; JSON.
+
+        Raises
+        ------
+        MedLockerError
+            The file cannot be locked, or its results not be written.
+        """
+        whole = plain_file(self.source, path)
+        digest = sha256_of(whole)
+        with contained(whole):
+            made, entry = self._lock_file(path, owners)
+        staged, packet = self._staged(entry)
         try:
             if made.packet is not None:
-                write_file(self._packet_path(entry), made.packet)
-            write_file(path, made.data)
+                write_file(packet, made.packet)
+            write_file(staged, made.data)
+        except OutputError:
+            _remove(staged, packet)
+            raise
+        return entry | {"source_sha256": digest}
+
+    def _enter(
+        self, journal: Journal, owners: dict[str, str], entry: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Put what was locked in its place; without its grants it would be of no use."""
+        path, uid = entry["path"], _uid(entry)
+        self._check_owner(path, uid, owners)
+        target = self.destination / path
+        staged, packet = self._staged(entry)
+        if not staged.is_file():
+            raise SourceError(
+                f"{folder_of(self.source) / path}: what was locked of it is gone",
+                "repeat the command",
+            )
+        before = journal.entries.get(path, entry)
+        try:
+            if entry["packet_sha256"]:
+                move_file(packet, self._packet_path(entry))
+            move_file(staged, target)
             journal.add(entry)
         except OutputError:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            _remove(target, staged, packet)
             raise
         self._into_vault(journal, entry)
+        owners.pop(_uid(before), None)
+        owners[uid] = path
+        return entry
+
+    def _check_owner(self, path: str, uid: str, owners: Mapping[str, str]) -> None:
+        if owners.get(uid, path) != path:
+            raise DuplicateInstanceError(
+                f"{folder_of(self.source) / path}: SOP Instance UID {uid} is that of {owners[uid]}",
+                "keep one of the two; an instance is locked once",
+            )
+
+    def _staged(self, entry: Mapping[str, Any]) -> tuple[Path, Path]:
+        """Tell where a locked file and its packet lie before they are in their places."""
+        path = self.destination / STAGED / str(entry["record"]["locked_sop_instance_uid"])
+        return path, path.with_name(path.name + SUFFIX)
 
     def _packet_path(self, entry: Mapping[str, Any]) -> Path:
         uid = str(entry["record"]["locked_sop_instance_uid"])
@@ -220,9 +349,7 @@ class LockRun:
             self._store(self.vault, entry)
         except (DuplicateInstanceError, VaultChangedError):
             journal.drop(entry["path"])
-            for path in (self.destination / entry["path"], self._packet_path(entry)):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            _remove(self.destination / entry["path"], self._packet_path(entry))
             raise
 
     def _store(self, vault: Vault, entry: Mapping[str, Any]) -> None:
@@ -260,11 +387,7 @@ class LockRun:
         whole = folder_of(self.source) / path
         fundus = read_fundus(whole)
         uid = str(fundus.ds.SOPInstanceUID)
-        if owners.get(uid, str(path)) != str(path):
-            raise DuplicateInstanceError(
-                f"{whole}: SOP Instance UID {uid} is that of {owners[uid]}",
-                "keep one of the two; an instance is locked once",
-            )
+        self._check_owner(str(path), uid, owners)
         if self.vault is not None and not self.again:
             with naming(whole), self.vault.reading() as connection:
                 check_new(connection, uid)
@@ -324,11 +447,21 @@ class LockRun:
         write_private(self.destination / "report.html", report)
 
 
-def _failure(item: Item, failed: list[dict[str, str]]) -> Item:
-    """Add an item that failed to the record."""
-    hint = item.error.hint if item.error else ""
-    failed.append({"path": str(item.path), "error": str(item.error), "hint": hint})
-    return item
+def _tried(call: Callable[[], T]) -> T | MedLockerError:
+    """Give what a call gives, or why one file failed; what ends the run is raised."""
+    try:
+        return call()
+    except (OutputError, VaultError):
+        raise
+    except MedLockerError as error:
+        return error
+
+
+def _remove(*paths: Path) -> None:
+    """Remove what is not to stay, as far as that can be done."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _thumbnail(locked: LockedInstance) -> bytes:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from time import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from medlocker_dicom import database
 from medlocker_dicom.database import Place, named
@@ -127,6 +127,7 @@ SILENCE_S: Final = 60
 """Seconds without a word after which a worker is taken for dead."""
 PROCESS: Final = "process"
 DELIVER: Final = "deliver"
+SHARE: Final = "share"
 
 
 @dataclass(frozen=True)
@@ -462,6 +463,12 @@ def alive(ledger: Ledger, worker: str) -> None:
         known = update(workers).where(workers.c.name == worker).values(alive=ledger.now())
         if connection.execute(known).rowcount == 0:
             connection.execute(insert(workers), {"name": worker, "alive": ledger.now()})
+
+
+def leave(ledger: Ledger, worker: str) -> None:
+    """Enter that a worker is no more, and left nothing."""
+    with ledger.writing() as connection:
+        connection.execute(delete(workers).where(workers.c.name == worker))
 
 
 def _held(connection: Connection, object_id: str) -> Row[Any]:

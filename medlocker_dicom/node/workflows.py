@@ -19,7 +19,15 @@ from sqlalchemy import select
 
 from medlocker_dicom.errors import MedLockerError
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node.ledger import DELIVER, PROCESS, SILENCE_S, Sending, State, make_ledger
+from medlocker_dicom.node.ledger import (
+    DELIVER,
+    PROCESS,
+    SHARE,
+    SILENCE_S,
+    Sending,
+    State,
+    make_ledger,
+)
 from medlocker_dicom.node.promises import PROMISE
 from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
@@ -39,16 +47,19 @@ if TYPE_CHECKING:
 APPLICATION: Final = "medlocker"
 #: Of the workflows' meaning, not of the program: work that an older program entered is done.
 VERSION: Final = "1"
-_BEAT_S: Final = 5.0
+BEAT_S: Final = 5.0
+"""Seconds between two words of a worker's."""
 _SELDOM: Final = 6  # beats
-_POLL_S: Final = 0.2
+POLL_S: Final = 0.2
+"""Seconds between two looks into a queue."""
 _MANY: Final = 100
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 
 
 def queue_of(workflow: str, *arguments: str) -> str:
-    """Name the queue that a workflow waits in: one for locking, one for each destination."""
-    return f"{DELIVER}-{arguments[1]}" if workflow == DELIVER else workflow
+    """Name the queue that a workflow waits in: one for a destination, or for a folder's run."""
+    which = {DELIVER: 1, SHARE: 0}.get(workflow)
+    return workflow if which is None else f"{workflow}-{arguments[which]}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,10 @@ class DbosQueue:
         left = self.client.list_workflows(
             status="PENDING", executor_id=worker, load_input=False, load_output=False
         )
-        self.client.resume_workflows([one.workflow_id for one in left])
+        # Into the queues that they came from: others' limits hold there, and nobody else listens.
+        for name in {one.queue_name for one in left}:
+            keys = [one.workflow_id for one in left if one.queue_name == name]
+            self.client.resume_workflows(keys, queue_name=name)
         return len(left)
 
 
@@ -117,7 +131,7 @@ def prepare(place: Place) -> None:
         The database fails.
     """
     open_ledger(place).close()
-    DBOS(config=_config(place, "prepare"))
+    DBOS(config=dbos_config(place, "prepare"))
     DBOS.launch()
     DBOS.destroy()
 
@@ -140,7 +154,7 @@ def working(place: Place, config: NodeConfig, work: Work, name: str, log: Log) -
         Is told of workers that died.
     """
     _register(work)
-    DBOS(config=_config(place, name))
+    DBOS(config=dbos_config(place, name))
     DBOS.listen_queues([PROCESS, PROMISE, *(f"{DELIVER}-{one}" for one in config.destinations)])
     DBOS.launch()
     done = Event()
@@ -170,7 +184,7 @@ def _register(work: Work) -> None:
 
 def _make_queues(config: NodeConfig) -> None:
     DBOS.register_queue(
-        PROCESS, worker_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+        PROCESS, worker_concurrency=1, polling_interval_sec=POLL_S, on_conflict="always_update"
     )
     DBOS.register_queue(
         PROMISE, worker_concurrency=2, polling_interval_sec=1.0, on_conflict="always_update"
@@ -183,7 +197,7 @@ def _make_queues(config: NodeConfig) -> None:
             limiter=None
             if limits.per_minute is None
             else {"limit": limits.per_minute, "period": 60.0},
-            polling_interval_sec=_POLL_S,
+            polling_interval_sec=POLL_S,
             on_conflict="always_update",
         )
 
@@ -191,11 +205,12 @@ def _make_queues(config: NodeConfig) -> None:
 def _beat(work: Work, name: str, log: Log, done: Event) -> None:
     """Say that this worker lives; look after what others left."""
     ledger, beats = work.ledger, 0
-    while not done.wait(_BEAT_S if beats else 0):
+    while not done.wait(BEAT_S if beats else 0):
         try:
             queue.alive(ledger, name)
             if beats % _SELDOM == 0:
-                bury(ledger, name, log)
+                if left := bury(ledger, name):
+                    log.warning("a worker is silent: its work is given to others", number=left)
                 mend(ledger, log)
                 work.recommit()
                 tidy(ledger, work.spool, work.config().keep_hours)
@@ -204,15 +219,13 @@ def _beat(work: Work, name: str, log: Log, done: Event) -> None:
         beats += 1
 
 
-def bury(ledger: Ledger, name: str, log: Log) -> None:
-    """Give what dead workers had begun to the living."""
+def bury(ledger: Ledger, name: str) -> int:
+    """Give what dead workers had begun to the living; how many workflows that are."""
     before = ledger.now() - SILENCE_S * 1000
     query = select(workers.c.name).where(workers.c.alive < before, workers.c.name != name)
     with ledger.reading() as connection:
         dead = list(connection.scalars(query))
-    for one in dead:
-        if left := _queue(ledger).give_back(one):
-            log.warning("a worker is silent: its work is given to others", number=left)
+    return sum(queue_at(ledger).give_back(one) for one in dead)
 
 
 def mend(ledger: Ledger, log: Log) -> None:
@@ -231,29 +244,31 @@ def mend(ledger: Ledger, log: Log) -> None:
         left = list(connection.execute(waiting.limit(_MANY)))
         unsent = list(connection.execute(sending.limit(_MANY)))
     for row in left:
-        if _queue(ledger).is_over(queue.process_key(row.id, row.tries + 1)):
+        if queue_at(ledger).is_over(queue.process_key(row.id, row.tries + 1)):
             queue.postpone(ledger, row.id, "begun again: it came to no end", "", 0)
             log.warning("begun again", object=row.id)
     for row in unsent:
         key = queue.delivery_key(row.object_id, row.destination, row.tries + 1)
-        if _queue(ledger).is_over(key):
+        if queue_at(ledger).is_over(key):
             queue.again(ledger, row.object_id, row.destination, row.said or "", 0)
             log.warning("to be sent again", object=row.object_id, destination=row.destination)
 
 
-def _queue(ledger: Ledger) -> DbosQueue:
+def queue_at(ledger: Ledger) -> DbosQueue:
+    """Give what enters a ledger's work: outside of tests it is DBOS."""
     assert isinstance(ledger.enqueue, DbosQueue)
     return ledger.enqueue
 
 
-def _config(place: Place, name: str) -> DBOSConfig:
+def dbos_config(place: Place, name: str) -> DBOSConfig:
+    """Tell DBOS where its tables are, and what this process is called."""
     return DBOSConfig(
         name=APPLICATION,
         system_database_url=_url(place),
         serializer=DBOSPortableJSON,
         application_version=VERSION,
         executor_id=name,
-        notification_listener_polling_interval_sec=_POLL_S,
+        notification_listener_polling_interval_sec=POLL_S,
         log_level="WARNING",
         console_log_level="WARNING",
     )

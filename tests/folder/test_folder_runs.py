@@ -53,8 +53,8 @@ def test_a_lost_file_comes_back_with_a_key_that_opens_it(office: Desk) -> None:
     (office / "out" / "eye0.dcm").unlink()
     outcome = office.lock(source, office / "out")
     assert outcome.code == 0
-    assert "1/2 locked eye0.dcm" in outcome.err
-    assert "2/2 already eye1.dcm" in outcome.err
+    assert "2/2 locked eye0.dcm" in outcome.err
+    assert "1/2 already eye1.dcm" in outcome.err
     assert granted(office / "out") == before
     assert len(record_of(office / "out")["instances"]) == 2
     unlocked = office.unlock(office / "out", office / "back", "alice")
@@ -70,8 +70,8 @@ def test_a_damaged_result_is_done_again(office: Desk, damage: bytes) -> None:
     (office / "out" / "eye0.dcm").write_bytes(damage)
     outcome = office.lock(source, office / "out")
     assert outcome.code == 0
-    assert "1/2 locked eye0.dcm" in outcome.err
-    assert "2/2 already eye1.dcm" in outcome.err
+    assert "2/2 locked eye0.dcm" in outcome.err
+    assert "1/2 already eye1.dcm" in outcome.err
     assert office.unlock(office / "out", office / "back", "alice").code == 0
     (office / "back" / "eye1.dcm").write_bytes(damage)
     again = office.unlock(office / "out", office / "back", "alice")
@@ -87,8 +87,8 @@ def test_a_replaced_source_is_done_again(office: Desk) -> None:
     assert office.unlock(office / "out", office / "back", "alice").code == 0
     office.eye("src/eye0.dcm", 2)
     outcome = office.lock(source, office / "out")
-    assert "1/2 locked eye0.dcm" in outcome.err
-    assert "2/2 already eye1.dcm" in outcome.err
+    assert "2/2 locked eye0.dcm" in outcome.err
+    assert "1/2 already eye1.dcm" in outcome.err
     locked = {one["locked_sop_instance_uid"] for one in record_of(office / "out")["instances"]}
     assert len(locked) == 2
     assert granted(office / "out") == locked

@@ -1,0 +1,336 @@
+"""A folder's lock run, shared by processes on one machine or several.
+
+Each process runs the same command. One of them leads: it holds the journal, enters the files in
+the queue, and puts what was locked in its place. All of them lock, the leader too. Where the
+leader dies, another takes its place; where another dies, its file is given to the rest.
+
+The queue's database is not trusted: what comes back through it is sealed with the issuer's secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import json
+import logging
+import os
+import socket
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from secrets import token_hex
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from dbos import DBOS
+
+from medlocker_dicom import errors
+from medlocker_dicom.database import named
+from medlocker_dicom.errors import MedLockerError, OutputError, SourceError, VaultError
+from medlocker_dicom.files import append_line
+from medlocker_dicom.folder.journal import STAGED, is_claimed
+from medlocker_dicom.folder.listing import folder_of
+from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.ledger import SHARE
+from medlocker_dicom.node.workflows import (
+    BEAT_S,
+    POLL_S,
+    bury,
+    dbos_config,
+    open_ledger,
+    prepare,
+    queue_at,
+    queue_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from medlocker_dicom.database import Place
+    from medlocker_dicom.folder.lock import LockRun, Outcome
+    from medlocker_dicom.node.ledger import Ledger
+
+#: Files in the queue at a time: enough for a hundred processes, and little to look through.
+_WINDOW: Final = 1000
+_MANY: Final = 100
+_MOST_STARTS: Final = 3
+_FINISHED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_DAMAGED: Final = "what a process returned of it is damaged"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A file that the queue gave to this process, and where its outcome goes."""
+
+    path: str
+    outcome: Future[dict[str, str]]
+
+
+@dataclass
+class Sharing:
+    """The crew of a run: all processes that were started with it.
+
+    Attributes
+    ----------
+    ledger
+        With the queue.
+    name
+        Of this process, and no other's.
+    done
+        Files that this process locked, or could not lock.
+    """
+
+    ledger: Ledger
+    name: str
+    done: int = 0
+    _jobs: SimpleQueue[_Job] = field(default_factory=SimpleQueue)
+    _at_hand: list[_Job] = field(default_factory=list)
+
+    def left(self, run: LockRun) -> Iterator[dict[str, Any]]:
+        """Give what was locked for a leader that died; failures are forgotten, and tried again."""
+        while finished := self._finished(run):
+            for key, said in finished.items():
+                outcome = _opened(run, said)
+                if isinstance(outcome, dict) and _key(run, outcome["path"]) == key:
+                    yield outcome
+                self._forget(key)
+
+    def lock(
+        self,
+        run: LockRun,
+        paths: Sequence[Path],
+        owners: Mapping[str, str],  # noqa: ARG002  what others do now is seen when it is entered
+    ) -> Iterator[tuple[Path, Outcome]]:
+        """Have each file staged by whoever is free."""
+        waiting, entered = iter(paths), dict[str, Path]()
+        while True:
+            more = {_key(run, str(one)): one for one in islice(waiting, _WINDOW - len(entered))}
+            self._enter(run, more)
+            entered |= more
+            if not entered:
+                return
+            finished = self._finished(run)
+            for key, said in finished.items():
+                path, outcome = entered.pop(key, None), _opened(run, said)
+                if path is not None and outcome is not None:
+                    if isinstance(outcome, dict) and outcome["path"] != str(path):
+                        outcome = SourceError(f"{folder_of(run.source) / path}: {_DAMAGED}")
+                    yield path, outcome
+                self._forget(key)
+                if path is not None and outcome is None:  # whoever had it gave it up
+                    self._enter(run, {key: path})
+                    entered[key] = path
+            self._work(run, 0 if finished else POLL_S)
+
+    def end(self, run: LockRun) -> None:
+        """Tell all that the run is over."""
+        with named(self.ledger.place):
+            queue_at(self.ledger).client.delete_queue(queue_of(SHARE, run.key))
+
+    def help(self, run: LockRun) -> bool:
+        """Lock while another process leads.
+
+        Returns
+        -------
+        bool
+            Whether the run is over; else its leader is gone.
+        """
+        while not self._is_over(run):
+            if not is_claimed(run.destination):
+                return self._is_over(run)
+            self._work(run, 1.0)
+        return True
+
+    def handed(self, path: str) -> dict[str, str]:
+        """Have a file locked by the main thread, which a user can interrupt."""
+        job = _Job(path, Future())
+        self._jobs.put(job)
+        return job.outcome.result()
+
+    def give_up(self) -> None:
+        """Return what was handed and is not done: others do it."""
+        with suppress(Empty):
+            while True:
+                self._at_hand.append(self._jobs.get_nowait())
+        for job in self._at_hand:
+            job.outcome.set_result({})
+
+    def _work(self, run: LockRun, patience_s: float) -> None:
+        """Lock a file, if there is one before long."""
+        try:
+            job = self._jobs.get(timeout=patience_s) if patience_s else self._jobs.get_nowait()
+        except Empty:
+            return
+        self._at_hand.append(job)
+        said = _locked(run, job.path)
+        self._at_hand.remove(job)
+        job.outcome.set_result(said)
+        self.done += 1
+
+    def _enter(self, run: LockRun, files: Mapping[str, Path]) -> None:
+        if files:
+            with self.ledger.writing() as connection:
+                for key, path in files.items():
+                    self.ledger.enqueue(connection, SHARE, key, run.key, str(path))
+
+    def _is_over(self, run: LockRun) -> bool:
+        with named(self.ledger.place):
+            name = queue_of(SHARE, run.key)
+            return queue_at(self.ledger).client.retrieve_queue(name) is None
+
+    def _finished(self, run: LockRun) -> dict[str, Any]:
+        """Give what came back, by key."""
+        with named(self.ledger.place):
+            found = queue_at(self.ledger).client.list_workflows(
+                queue_name=queue_of(SHARE, run.key),
+                status=list(_FINISHED),
+                limit=_MANY,
+                load_input=False,
+            )
+        return {one.workflow_id: one.output for one in found}
+
+    def _forget(self, key: str) -> None:
+        with named(self.ledger.place):
+            queue_at(self.ledger).client.delete_workflow(key)
+
+
+@contextmanager
+def sharing(place: Place, run_key: str) -> Iterator[Sharing]:
+    """Share a run's work while the context lasts.
+
+    Parameters
+    ----------
+    place
+        Of the queue, made where there is none.
+    run_key
+        See `LockRun.key`.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
+    """
+    with _alone(place):
+        prepare(place)
+    crew = Sharing(open_ledger(place), f"{socket.gethostname()[:64]}-{os.getpid()}-{token_hex(4)}")
+
+    @DBOS.workflow(name=SHARE, max_recovery_attempts=None)
+    def share(run_key: str, path: str) -> dict[str, str]:  # noqa: ARG001  names the queue
+        return crew.handed(path)
+
+    DBOS(config=dbos_config(place, crew.name))
+    name = queue_of(SHARE, run_key)
+    DBOS.listen_queues([name])
+    DBOS.launch()
+    done = Event()
+    heart = Thread(target=_beat, args=(crew, done), name="heart", daemon=True)
+    try:
+        queue.alive(crew.ledger, crew.name)
+        DBOS.register_queue(
+            name, worker_concurrency=1, polling_interval_sec=POLL_S, on_conflict="always_update"
+        )
+        heart.start()
+        yield crew
+    finally:
+        done.set()
+        crew.give_up()
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=5)
+        logging.getLogger("dbos").handlers.clear()  # they hold this moment's standard error
+        queue_at(crew.ledger).give_back(crew.name)
+        queue.leave(crew.ledger, crew.name)
+        crew.ledger.close()
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Make a file's tables one process at a time; a server sees to that itself."""
+    if place.file is None:
+        yield
+        return
+    place.file.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(place.file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _beat(crew: Sharing, done: Event) -> None:
+    """Say that this process lives, and give away what dead ones had begun."""
+    while not done.wait(BEAT_S):
+        with suppress(MedLockerError):  # said by whoever waits for the database
+            queue.alive(crew.ledger, crew.name)
+            bury(crew.ledger, crew.name)
+
+
+def _key(run: LockRun, path: str) -> str:
+    """Name the work on a file."""
+    return f"{run.key}-{sha256(os.fsencode(path)).hexdigest()[:32]}"
+
+
+def _locked(run: LockRun, path: str) -> dict[str, str]:
+    """Stage a file, and seal what came of it.
+
+    Raises
+    ------
+    OutputError, VaultError
+        This process cannot go on; others may.
+    """
+    starts = run.destination / STAGED / f"{_key(run, path)}.starts"
+    try:
+        _count(starts, folder_of(run.source) / path)
+        outcome: dict[str, Any] = {"entry": run.stage(Path(path), {})}
+    except (OutputError, VaultError):
+        raise
+    except MedLockerError as error:
+        words = {"class": type(error).__name__, "message": str(error), "hint": error.hint}
+        outcome = {"error": words}
+    starts.unlink(missing_ok=True)
+    text = json.dumps(outcome)
+    return {"text": text, "seal": _seal(run, text)}
+
+
+def _count(starts: Path, whole: Path) -> None:
+    """Enter that a file is begun.
+
+    Raises
+    ------
+    SourceError
+        It was begun so often without an end that it must be what ends the processes.
+    """
+    try:
+        begun = starts.stat().st_size
+    except OSError:
+        begun = 0
+    if begun >= _MOST_STARTS:
+        raise SourceError(
+            f"{whole}: {begun} processes came to their end over it",
+            "lock it alone, with more memory",
+        )
+    starts.parent.mkdir(parents=True, exist_ok=True)
+    append_line(starts, b"")
+
+
+def _opened(run: LockRun, said: object) -> Outcome | None:
+    """Read what a process returned: an entry, why it failed, or None where it gave up."""
+    match said:
+        case {"text": str(text), "seal": str(seal)} if hmac.compare_digest(seal, _seal(run, text)):
+            pass
+        case _:
+            return None
+    match json.loads(text):
+        case {"entry": dict(entry)}:
+            return entry
+        case {"error": {"class": str(name), "message": str(message), "hint": str(hint)}}:
+            error: MedLockerError = getattr(errors, name)(message, hint)
+            return error
+    return None
+
+
+def _seal(run: LockRun, text: str) -> str:
+    return run.locker.issuer.derive("shared lock", run.key, text.encode()).hex()
