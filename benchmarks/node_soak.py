@@ -1,8 +1,8 @@
 """Kills the node again and again while four modalities send to it, and counts what arrives.
 
-    python benchmarks/node_soak.py [--instances 300] [--kills 40] [--seed 0]
+    python benchmarks/node_soak.py [--instances 300] [--kills 40] [--seed 0] [--queue NAME]
 
-Once with a queue in SQLite and one worker, once in PostgreSQL with two. The archive is DCMTK's
+Once with a queue in sqlite and one worker, once in postgresql with two, or one of them. The archive is DCMTK's
 storescp, and it goes away twice. Each sender sends an instance until it is answered Success, as a
 modality does. What was answered Success has to be in the archive, locked, and once; and `vault
 check` has to find everything in order. The models are tiny: this is about loss, not about time.
@@ -53,18 +53,22 @@ def soaked(url: str, arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def main() -> None:
-    """Soak twice."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--instances", type=int, default=300)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--queue", choices=("sqlite", "postgresql"))
     arguments = parser.parse_args()
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in ("sqlite", "postgresql"):
             (folder / name).mkdir()
-        soaked("", arguments, folder / "sqlite")
+        if arguments.queue != "postgresql":
+            soaked("", arguments, folder / "sqlite")
+        if arguments.queue == "sqlite":
+            return
         server = stack.enter_context(served(programs, folder / "postgresql", durable=True))
         soaked(stack.enter_context(database(server)), arguments, folder / "postgresql")
 

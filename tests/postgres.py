@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -31,17 +31,7 @@ def served(programs: Path, folder: Path, *, durable: bool = False) -> Iterator[s
         os.chown(home, account.pw_uid, account.pw_gid)
 
     def call(*words: str | Path) -> None:
-        with (folder / "log").open("ab") as log:
-            subprocess.run(
-                [str(word) for word in words],
-                check=True,
-                stdout=log,
-                stderr=log,
-                cwd=home,
-                user=account.pw_uid if os.geteuid() == 0 else None,
-                group=account.pw_gid if os.geteuid() == 0 else None,
-                extra_groups=[] if os.geteuid() == 0 else None,
-            )
+        _call(words, account, folder / "log", home)
 
     data = home / "data"
     sync = "on" if durable else "off"
@@ -57,13 +47,46 @@ def served(programs: Path, folder: Path, *, durable: bool = False) -> Iterator[s
         shutil.rmtree(home)
 
 
+def crash(programs: Path, url: str, log: Path) -> None:
+    """End a server as a power failure does, and start it again with its options."""
+    home = Path(url.partition("?host=")[2])
+    account = pwd.getpwuid((home / "data").stat().st_uid)
+    _call(
+        (programs / "pg_ctl", "-D", home / "data", "-m", "immediate", "-w", "restart"),
+        account,
+        log,
+        home,
+    )
+
+
+def _call(words: Sequence[str | Path], account: pwd.struct_passwd, log: Path, home: Path) -> None:
+    """Run one of the server's programs as its user."""
+    root = os.geteuid() == 0
+    with log.open("ab") as stream:
+        subprocess.run(
+            [str(word) for word in words],
+            check=True,
+            stdout=stream,
+            stderr=stream,
+            cwd=home,
+            user=account.pw_uid if root else None,
+            group=account.pw_gid if root else None,
+            extra_groups=[] if root else None,
+        )
+
+
 @contextmanager
 def database(url: str) -> Iterator[str]:
     """Make an empty database, and drop it afterwards."""
     name = f"vault_{next(_NUMBERS)}"
+    _order(url, f"CREATE DATABASE {name}")
+    try:
+        yield url.format(name)
+    finally:
+        _order(url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _order(url: str, words: str) -> None:
+    """Have the server do something; by a connection of its own, for it may have been restarted."""
     with psycopg.connect(url.format("postgres"), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        try:
-            yield url.format(name)
-        finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        connection.execute(words.encode())

@@ -422,7 +422,8 @@ class NodeConfig(_Strict):
     destinations, routes
         By name; in the order in which they are asked.
     keep_hours
-        How long an object stays in the spool after its last delivery.
+        How long an object stays in the spool after its last delivery, but no longer than the
+        disk is above its floor.
     """
 
     listen: Listen = Listen()

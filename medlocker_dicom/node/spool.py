@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medlocker_dicom.errors import DestinationError, DiskFullError
@@ -85,6 +85,16 @@ class Spool:
                 f"{self.root}: {free >> 20} MiB are free, {self.floor >> 20} MiB must be",
                 "free some: delivered objects leave by themselves",
             )
+
+    def check_reserve(self) -> None:
+        """Check that half of the floor is left: the queue and what is delivered need it.
+
+        Raises
+        ------
+        DiskFullError
+            It is not.
+        """
+        replace(self, floor=self.floor // 2).check_room()
 
     def adopt(self, part: Path, object_id: str) -> Path:
         """Make an arrived file durable under its name: fsync, rename, fsync of the folder.

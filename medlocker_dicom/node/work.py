@@ -20,6 +20,7 @@ from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.reading import read_file
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
+    DiskFullError,
     MedLockerError,
     NotDicomError,
     NotFundusError,
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 MOST_STARTS: Final = 20
 #: Seconds until a destination that has promised nothing is asked again.
 _COMMIT_S: Final = 300.0
+#: Until a full disk is looked at again: it has room as soon as something was delivered.
+_ROOM_S: Final = 30.0
 _FIRST_DELAY_S: Final = 5.0
 _LONGEST_DELAY_S: Final = 900.0
 _NO_ROUTE: Final = "no route of node.yaml matches it"
@@ -139,7 +142,7 @@ class Work:
         try:
             self._process(row)
         except (OutputError, VaultError) as error:
-            wait = delay_s(row.tries)
+            wait = _ROOM_S if isinstance(error, DiskFullError) else delay_s(row.tries)
             queue.postpone(self.ledger, object_id, str(error), error.hint, wait)
             self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
         except MedLockerError as error:
@@ -271,6 +274,7 @@ class Work:
                 if self.spool.result(row.id, grant_id.hex()).is_file():
                     return locked_uid, grant_id.hex()  # by a worker that ended just then
             check_new(connection, source_uid)
+        self.spool.check_reserve()
         now = self.clock()
         locker = self.lockers.make(route.lock, now)
         began = monotonic()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos._serialization import DBOSPortableJSON
 from sqlalchemy import select
 
-from medlocker_dicom.errors import MedLockerError
+from medlocker_dicom.errors import DiskFullError, MedLockerError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import (
     DELIVER,
@@ -33,7 +34,7 @@ from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dbos import EnqueueOptions
     from sqlalchemy import Connection
@@ -205,18 +206,37 @@ def _make_queues(config: NodeConfig) -> None:
 def _beat(work: Work, name: str, log: Log, done: Event) -> None:
     """Say that this worker lives; look after what others left."""
     ledger, beats = work.ledger, 0
+
+    def give_on() -> None:
+        if left := bury(ledger, name):
+            log.warning("a worker is silent: its work is given to others", number=left)
+
+    often: list[Callable[[], object]] = [partial(queue.alive, ledger, name)]
+    # On a full disk the first makes room for the rest: none waits for another to succeed.
+    seldom: list[Callable[[], object]] = [
+        partial(_tidy, work),
+        *often,
+        give_on,
+        partial(mend, ledger, log),
+        work.recommit,
+    ]
     while not done.wait(BEAT_S if beats else 0):
-        try:
-            queue.alive(ledger, name)
-            if beats % _SELDOM == 0:
-                if left := bury(ledger, name):
-                    log.warning("a worker is silent: its work is given to others", number=left)
-                mend(ledger, log)
-                work.recommit()
-                tidy(ledger, work.spool, work.config().keep_hours)
-        except MedLockerError as error:
-            log.warning("the queue cannot be looked after", error=error)
+        for duty in often if beats % _SELDOM else seldom:
+            try:
+                duty()
+            except MedLockerError as error:
+                log.warning("the queue cannot be looked after", error=error)
         beats += 1
+
+
+def _tidy(work: Work) -> None:
+    """Delete what has been delivered for long enough; all of it where the disk is too full."""
+    hours = work.config().keep_hours
+    try:
+        work.spool.check_room()
+    except DiskFullError:
+        hours = 0.0
+    tidy(work.ledger, work.spool, hours)
 
 
 def bury(ledger: Ledger, name: str) -> int:

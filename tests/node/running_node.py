@@ -50,7 +50,7 @@ class Node:
     @property
     def spool(self) -> Path:
         """Its spool."""
-        return self.desk.root / "spool"
+        return Path(self.changes.get("spool", self.desk.root / "spool"))
 
     def write(self) -> Path:
         """Write node.yaml."""

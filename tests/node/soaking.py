@@ -1,4 +1,4 @@
-"""Senders that do not give up, a node that is killed, an archive that goes away: who loses what?
+"""Senders that do not give up, a node that is struck, an archive that goes away: who loses what?
 
 For the test that does so a little, and `benchmarks/node_soak.py`, which does so for long.
 """
@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,14 @@ from running_node import Node
 import archives
 
 SENDERS = 4
+PATIENCE = 900  # s
+OVER = {"done", "gone"}
+
+
+def killed(node: Node) -> None:
+    """Kill all of a node's processes at once, and start it again."""
+    node.kill()
+    node.start()
 
 
 @dataclass
@@ -32,46 +40,52 @@ class Soak:
         What is sent.
     folder, port
         Of the archive.
-    kills
-        How often the node is killed.
+    strikes
+        How often the node is struck.
     rng
         Says when.
+    strike
+        What is done to it; by default it is killed, and started again.
     """
 
     node: Node
     files: Sequence[Path]
     folder: Path
     port: int
-    kills: int
+    strikes: int
     rng: random.Random
+    strike: Callable[[Node], None] = killed
     answered: list[str] = field(default_factory=list)
     tries: int = 0
 
     def run(self) -> None:
-        """Send everything, kill, bring everything to its end."""
+        """Send everything, strike, bring everything to its end."""
         senders = [
             threading.Thread(target=self._send, args=(self.files[n::SENDERS],))
             for n in range(SENDERS)
         ]
         for sender in senders:
             sender.start()
-        away = {self.kills // 3, 2 * self.kills // 3}
+        away = {self.strikes // 3, 2 * self.strikes // 3}
         with ExitStack() as stack:
             archive = stack.enter_context(ExitStack())
             archive.enter_context(archives.storescp_in(self.folder, port=self.port))
-            for number in range(self.kills):
+            for number in range(self.strikes):
                 time.sleep(self.rng.uniform(0.0, 4.0))
                 if number in away:
                     archive.close()
                 if number - 1 in away:
                     archive.enter_context(archives.storescp_in(self.folder, port=self.port))
-                self.node.kill()
-                self.node.start()
-            if self.kills - 1 in away:
+                self.strike(self.node)
+            if self.strikes - 1 in away:
                 archive.enter_context(archives.storescp_in(self.folder, port=self.port))
             for sender in senders:
                 sender.join()
-            self.node.wait_for({"done": len(self.files)}, patience=1800)
+            until = time.monotonic() + PATIENCE
+            while (states := self.node.states()).keys() - OVER or not states:
+                assert time.monotonic() < until, (states, self.node.reasons())
+                time.sleep(0.2)
+            assert sum(states.values()) == len(self.files)
 
     def _send(self, files: Sequence[Path]) -> None:
         """Send each file until it is answered Success."""

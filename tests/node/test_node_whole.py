@@ -1,20 +1,40 @@
 """The whole way: a modality sends, the node locks, an archive keeps, a recipient unlocks."""
 
+import re
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 from dicomweb_client import DICOMwebClient
 from pydicom import dcmread
-from running_node import running
+from running_node import Node, running
 from soaking import Soak
 
 import archives
-from desk import Desk, same_pixels
+from desk import Desk, eye_pixels, same_pixels
+from factories import make_fundus
+from medlocker_dicom.dicom.writing import to_bytes
+from postgres import crash, database
 
+PATIENCE = 120  # s
 PACS = Path(__file__).parents[2] / "pacs"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 40 MB; skips who may not."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here: that takes root's rights")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_from_modality_to_recipient(
@@ -74,6 +94,64 @@ def test_nothing_is_lost_when_it_is_killed(
     assert len(soak.answered) == len(set(soak.answered)) == 12
     assert sorted(soak.kept()) == sorted(soak.answered)
     assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out
+
+
+def test_nothing_is_lost_when_its_database_crashes(
+    owner: Desk, peer: Callable[[str], object], postgresql: str
+) -> None:
+    """PostgreSQL ends as by a power failure and comes back, under the node at work."""
+    peer("storescp")
+    port = archives.free_port()
+    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+
+    def strike(_: Node) -> None:
+        crash(programs, postgresql, owner / "postgresql.log")
+
+    files = sorted(owner.eyes("src", 12).iterdir())
+    with (
+        database(postgresql) as url,
+        running(owner, {"archive": there}, changes={"database": url}, workers=2) as node,
+    ):
+        soak = Soak(node, files, owner / "kept", port, 2, Random(5), strike)
+        soak.run()
+        assert node.process is not None
+        assert node.process.poll() is None
+    assert sorted(soak.kept()) == sorted(soak.answered)
+    assert len(soak.answered) == 12
+    assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out
+
+
+def test_nothing_is_lost_when_the_disk_is_full(
+    owner: Desk, peer: Callable[[str], object], small_disk: Path
+) -> None:
+    """An archive is away until the spool is full; then all goes on, and every file arrives."""
+    peer("storescp")
+    port = archives.free_port()
+    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    for number in range(16):
+        eye = make_fundus(
+            eye_pixels(number, 800), instance_uid=f"1.2.826.0.1.3680043.10.9.{number + 1}"
+        )
+        owner.put(f"src/eye{number:02}.dcm", to_bytes(eye))
+    changes = {"spool": str(small_disk), "floor": "16 MB"}
+    full: list[str] = []
+
+    def strike(node: Node) -> None:
+        until = time.monotonic() + PATIENCE
+        while not full and time.monotonic() < until:
+            said = node.send(owner / "src" / "eye15.dcm")
+            full.extend(re.findall("A700|Refused: OutOfResources", said.stdout + said.stderr))
+            time.sleep(0.5)
+
+    with running(owner, {"archive": there}, changes=changes) as node:
+        files = sorted((owner / "src").iterdir())
+        soak = Soak(node, files, owner / "kept", port, 1, Random(5), strike)
+        soak.run()
+    assert full
+    assert len(soak.answered) == len(set(soak.answered)) == 16
+    assert sorted(soak.kept()) == sorted(soak.answered)
+    assert "16 instances, 32 grants, 32 of them live" in owner.good("vault", "check").out
 
 
 def test_an_archive_that_commits(
