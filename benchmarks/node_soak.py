@@ -2,10 +2,11 @@
 
     python benchmarks/node_soak.py [--instances 300] [--kills 40] [--seed 0] [--queue NAME]
 
-Once with a queue in sqlite and one worker, once in postgresql with two, or one of them. The archive is DCMTK's
-storescp, and it goes away twice. Each sender sends an instance until it is answered Success, as a
-modality does. What was answered Success has to be in the archive, locked, and once; and `vault
-check` has to find everything in order. The models are tiny: this is about loss, not about time.
+Once with a queue in sqlite and one worker, once in postgresql with two, or one of them. The archive
+is DCMTK's storescp, and it goes away twice. Each sender sends an instance until it is answered
+Success, as a modality does. What was answered Success has to be in the archive, locked, and once;
+and `vault check` has to find everything in order. The models are tiny: this is about loss, not
+about time.
 """
 
 from __future__ import annotations
