@@ -168,14 +168,14 @@ def lock(  # noqa: PLR0913  one parameter an option
         )
         with _shared(run, queue) as items:
             codes = [one.error.exit_code for one in shown(items, "locking", _note) if one.error]
-    _say(destination, len(codes), as_json=as_json)
+    failed = _say(destination, as_json=as_json)
     if again and store is not None:
         sys.stderr.write(
             "key files that are out still open what was locked before; to end that, name its "
             "locked UIDs: medlocker grant revoke --instance\n"
         )
-    if codes:
-        raise typer.Exit(codes[0] if source.is_file() else PARTIAL)
+    if failed:  # seen by whoever led
+        raise typer.Exit(codes[0] if codes and source.is_file() else PARTIAL)
 
 
 @contextmanager
@@ -206,20 +206,23 @@ def _led(run: LockRun, crew: Sharing) -> Iterator[Item]:
             return
 
 
-def _say(destination: Path, failed: int, *, as_json: bool) -> None:
+def _say(destination: Path, *, as_json: bool) -> int:
+    """Say what came of the run; give how many files failed."""
     text = (destination / "lock.json").read_text()
     summary = json.loads(text)
+    failed = len(summary["failed"])
     for key in summary["labels_unused"]:
         sys.stderr.write(plain(f"label of no locked file: {key}") + "\n")
     if as_json:
         sys.stdout.write(text)
-        return
+        return failed
     sys.stdout.write(
         f"{len(summary['instances'])} locked, {failed} failed: "
         f"{plain(str(destination / 'report.html'))}\n"
         "send the locked files, and each key file to the recipient it is named after; keep "
         "report.html, lock.json and the journal\n"
     )
+    return failed
 
 
 def _note(item: Item) -> str:

@@ -129,7 +129,7 @@ def is_claimed(folder: Path) -> bool:
     """Tell whether a process is writing to a folder that holds a journal."""
     try:
         with (folder / NAME).open("rb") as stream:
-            return not _claimed(stream.fileno())
+            return not _claimed(stream.fileno(), fcntl.LOCK_SH)
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -149,9 +149,9 @@ def _sweep(folder: Path) -> None:
             part.unlink()
 
 
-def _claimed(descriptor: int) -> bool:
+def _claimed(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

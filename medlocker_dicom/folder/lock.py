@@ -228,9 +228,12 @@ class LockRun:
         self, journal: Journal, owners: dict[str, str], files: Sequence[Path]
     ) -> Iterator[tuple[Path, str, Outcome]]:
         """Tell of each file what became of it; see `Item.state`."""
+        known = {str(path): path for path in files}
         for entry in self.crew.left(self):
+            path = known.get(entry["path"])
             with suppress(SourceError):
-                self._enter(journal, owners, entry)
+                if path is not None and self._done(journal, path) is None:
+                    self._enter(journal, owners, entry)
         rest = []
         for path in files:
             done = _tried(partial(self._done, journal, path))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from medlocker_dicom.errors import DiskFullError, MedLockerError
+from medlocker_dicom.errors import DiskFullError, MedLockerError, OutputError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import SILENCE_S, Counted, Sending, State
 from medlocker_dicom.node.schema import deliveries, objects, workers
@@ -141,7 +141,7 @@ def _receiving_faults(spool: Spool) -> list[str]:
         spool.check_room()
     except DiskFullError:
         return ["the spool's disk is below its floor: nothing is received"]
-    except OSError:
+    except OutputError:
         return ["the spool cannot be reached"]
     return []
 

@@ -25,6 +25,7 @@ from queue import Empty, SimpleQueue
 from secrets import token_hex
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from dbos import DBOS
 
@@ -33,12 +34,13 @@ from medlocker_dicom.database import named
 from medlocker_dicom.errors import MedLockerError, OutputError, SourceError, VaultError
 from medlocker_dicom.files import append_line
 from medlocker_dicom.folder.journal import STAGED, is_claimed
-from medlocker_dicom.folder.listing import folder_of
+from medlocker_dicom.folder.listing import folder_of, list_files
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import SHARE
 from medlocker_dicom.node.workflows import (
     BEAT_S,
     POLL_S,
+    Watch,
     bury,
     dbos_config,
     open_ledger,
@@ -58,8 +60,8 @@ if TYPE_CHECKING:
 _WINDOW: Final = 1000
 _MANY: Final = 100
 _MOST_STARTS: Final = 3
+_LEAVE_S: Final = 10.0
 _FINISHED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-_DAMAGED: Final = "what a process returned of it is damaged"
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,25 @@ class Sharing:
         Of this process, and no other's.
     done
         Files that this process locked, or could not lock.
+    closed
+        Whether it takes no more.
     """
 
     ledger: Ledger
     name: str
     done: int = 0
+    closed: bool = False
     _jobs: SimpleQueue[_Job] = field(default_factory=SimpleQueue)
     _at_hand: list[_Job] = field(default_factory=list)
+    _files: dict[str, Path] = field(default_factory=dict)
 
     def left(self, run: LockRun) -> Iterator[dict[str, Any]]:
         """Give what was locked for a leader that died; failures are forgotten, and tried again."""
+        self.listen(run.key)  # the last leader may just have ended the run
         while finished := self._finished(run):
             for key, said in finished.items():
-                outcome = _opened(run, said)
-                if isinstance(outcome, dict) and _key(run, outcome["path"]) == key:
+                outcome = _opened(run, key, said)
+                if isinstance(outcome, dict):
                     yield outcome
                 self._forget(key)
 
@@ -108,28 +115,30 @@ class Sharing:
         """Have each file staged by whoever is free."""
         waiting, entered = iter(paths), dict[str, Path]()
         while True:
-            more = {_key(run, str(one)): one for one in islice(waiting, _WINDOW - len(entered))}
+            more = {_key(run, one): one for one in islice(waiting, _WINDOW - len(entered))}
             self._enter(run, more)
             entered |= more
             if not entered:
                 return
             finished = self._finished(run)
             for key, said in finished.items():
-                path, outcome = entered.pop(key, None), _opened(run, said)
+                path, outcome = entered.pop(key, None), _opened(run, key, said)
                 if path is not None and outcome is not None:
-                    if isinstance(outcome, dict) and outcome["path"] != str(path):
-                        outcome = SourceError(f"{folder_of(run.source) / path}: {_DAMAGED}")
                     yield path, outcome
                 self._forget(key)
                 if path is not None and outcome is None:  # whoever had it gave it up
                     self._enter(run, {key: path})
                     entered[key] = path
-            self._work(run, 0 if finished else POLL_S)
+            if len(finished) < _MANY:
+                self._work(run, 0 if finished else POLL_S)
 
     def end(self, run: LockRun) -> None:
         """Tell all that the run is over."""
+        client, name = queue_at(self.ledger).client, queue_of(SHARE, run.key)
         with named(self.ledger.place):
-            queue_at(self.ledger).client.delete_queue(queue_of(SHARE, run.key))
+            left = client.list_workflows(queue_name=name, load_input=False, load_output=False)
+            client.delete_workflows([one.workflow_id for one in left])
+            client.delete_queue(name)
 
     def help(self, run: LockRun) -> bool:
         """Lock while another process leads.
@@ -149,15 +158,19 @@ class Sharing:
         """Have a file locked by the main thread, which a user can interrupt."""
         job = _Job(path, Future())
         self._jobs.put(job)
+        if self.closed:
+            self.give_up()
         return job.outcome.result()
 
     def give_up(self) -> None:
         """Return what was handed and is not done: others do it."""
+        self.closed = True
         with suppress(Empty):
             while True:
                 self._at_hand.append(self._jobs.get_nowait())
         for job in self._at_hand:
-            job.outcome.set_result({})
+            if not job.outcome.done():
+                job.outcome.set_result({})
 
     def _work(self, run: LockRun, patience_s: float) -> None:
         """Lock a file, if there is one before long."""
@@ -166,16 +179,32 @@ class Sharing:
         except Empty:
             return
         self._at_hand.append(job)
-        said = _locked(run, job.path)
+        path = self._path(run, job.path)
+        said = {} if path is None else _locked(run, path)
         self._at_hand.remove(job)
         job.outcome.set_result(said)
-        self.done += 1
+        self.done += bool(said)
+
+    def _path(self, run: LockRun, text: str) -> Path | None:
+        """Read a path from the queue; None for one that is no file of this run."""
+        if not self._files:
+            self._files.update((_text(path), path) for path in list_files(run.source))
+        return self._files.get(text)
+
+    def listen(self, run_key: str) -> None:
+        """Make a run's queue, if there is none, and take work from it."""
+        DBOS.register_queue(
+            queue_of(SHARE, run_key),
+            worker_concurrency=1,
+            polling_interval_sec=POLL_S,
+            on_conflict="always_update",
+        )
 
     def _enter(self, run: LockRun, files: Mapping[str, Path]) -> None:
         if files:
             with self.ledger.writing() as connection:
                 for key, path in files.items():
-                    self.ledger.enqueue(connection, SHARE, key, run.key, str(path))
+                    self.ledger.enqueue(connection, SHARE, key, run.key, _text(path))
 
     def _is_over(self, run: LockRun) -> bool:
         with named(self.ledger.place):
@@ -230,9 +259,7 @@ def sharing(place: Place, run_key: str) -> Iterator[Sharing]:
     heart = Thread(target=_beat, args=(crew, done), name="heart", daemon=True)
     try:
         queue.alive(crew.ledger, crew.name)
-        DBOS.register_queue(
-            name, worker_concurrency=1, polling_interval_sec=POLL_S, on_conflict="always_update"
-        )
+        crew.listen(run_key)
         heart.start()
         yield crew
     finally:
@@ -240,9 +267,18 @@ def sharing(place: Place, run_key: str) -> Iterator[Sharing]:
         crew.give_up()
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=5)
         logging.getLogger("dbos").handlers.clear()  # they hold this moment's standard error
+        # Where the database is gone, others find out by themselves: nobody waits for it here.
+        leaving = Thread(target=_leave, args=(crew,), daemon=True)
+        leaving.start()
+        leaving.join(_LEAVE_S)
+
+
+def _leave(crew: Sharing) -> None:
+    """Give what this process had begun to the others, and its name back."""
+    with suppress(MedLockerError), named(crew.ledger.place):
         queue_at(crew.ledger).give_back(crew.name)
         queue.leave(crew.ledger, crew.name)
-        crew.ledger.close()
+    crew.ledger.close()
 
 
 @contextmanager
@@ -262,18 +298,26 @@ def _alone(place: Place) -> Iterator[None]:
 
 def _beat(crew: Sharing, done: Event) -> None:
     """Say that this process lives, and give away what dead ones had begun."""
+    watch = Watch()
     while not done.wait(BEAT_S):
-        with suppress(MedLockerError):  # said by whoever waits for the database
+        try:
             queue.alive(crew.ledger, crew.name)
-            bury(crew.ledger, crew.name)
+            bury(crew.ledger, crew.name, watch)
+        except MedLockerError:  # said by whoever waits for the database
+            watch.forget()
 
 
-def _key(run: LockRun, path: str) -> str:
+def _text(path: Path) -> str:
+    """Write a path for the queue: ASCII, whatever its bytes."""
+    return quote(os.fsencode(path))
+
+
+def _key(run: LockRun, path: Path) -> str:
     """Name the work on a file."""
     return f"{run.key}-{sha256(os.fsencode(path)).hexdigest()[:32]}"
 
 
-def _locked(run: LockRun, path: str) -> dict[str, str]:
+def _locked(run: LockRun, path: Path) -> dict[str, str]:
     """Stage a file, and seal what came of it.
 
     Raises
@@ -281,18 +325,20 @@ def _locked(run: LockRun, path: str) -> dict[str, str]:
     OutputError, VaultError
         This process cannot go on; others may.
     """
-    starts = run.destination / STAGED / f"{_key(run, path)}.starts"
+    key = _key(run, path)
+    starts = run.destination / STAGED / f"{key}.starts"
     try:
         _count(starts, folder_of(run.source) / path)
-        outcome: dict[str, Any] = {"entry": run.stage(Path(path), {})}
+        outcome: dict[str, Any] = {"entry": run.stage(path, {})}
     except (OutputError, VaultError):
         raise
     except MedLockerError as error:
         words = {"class": type(error).__name__, "message": str(error), "hint": error.hint}
         outcome = {"error": words}
-    starts.unlink(missing_ok=True)
+    finally:  # a process that can do this does not come to its end over it
+        starts.unlink(missing_ok=True)
     text = json.dumps(outcome)
-    return {"text": text, "seal": _seal(run, text)}
+    return {"text": text, "seal": _seal(run, key, text)}
 
 
 def _count(starts: Path, whole: Path) -> None:
@@ -316,21 +362,27 @@ def _count(starts: Path, whole: Path) -> None:
     append_line(starts, b"")
 
 
-def _opened(run: LockRun, said: object) -> Outcome | None:
+def _opened(run: LockRun, key: str, said: object) -> Outcome | None:
     """Read what a process returned: an entry, why it failed, or None where it gave up."""
     match said:
-        case {"text": str(text), "seal": str(seal)} if hmac.compare_digest(seal, _seal(run, text)):
-            pass
+        case {"text": str(text), "seal": str(seal)} if _is_sealed(run, key, text, seal):
+            outcome = json.loads(text)
         case _:
             return None
-    match json.loads(text):
-        case {"entry": dict(entry)}:
-            return entry
-        case {"error": {"class": str(name), "message": str(message), "hint": str(hint)}}:
-            error: MedLockerError = getattr(errors, name)(message, hint)
-            return error
-    return None
+    if "entry" in outcome:
+        entry: dict[str, Any] = outcome["entry"]
+        return entry
+    words = outcome["error"]
+    error: MedLockerError = getattr(errors, words["class"])(words["message"], words["hint"])
+    return error
 
 
-def _seal(run: LockRun, text: str) -> str:
-    return run.locker.issuer.derive("shared lock", run.key, text.encode()).hex()
+def _is_sealed(run: LockRun, key: str, text: str, seal: str) -> bool:
+    """Tell whether a process with the issuer's secret said this of this file."""
+    if not (text.isascii() and seal.isascii()):
+        return False
+    return hmac.compare_digest(seal, _seal(run, key, text))
+
+
+def _seal(run: LockRun, key: str, text: str) -> str:
+    return run.locker.issuer.derive("shared lock", key, text.encode()).hex()

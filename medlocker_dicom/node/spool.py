@@ -78,8 +78,13 @@ class Spool:
         ------
         DiskFullError
             It would not.
+        DestinationError
+            It cannot be asked.
         """
-        free = self.free
+        try:
+            free = self.free
+        except OSError as error:
+            raise output_error(self.root, error) from error
         if free - size < self.floor:
             raise DiskFullError(
                 f"{self.root}: {free >> 20} MiB are free, {self.floor >> 20} MiB must be",
@@ -91,8 +96,8 @@ class Spool:
 
         Raises
         ------
-        DiskFullError
-            It is not.
+        DiskFullError, DestinationError
+            It is not, or cannot be asked.
         """
         replace(self, floor=self.floor // 2).check_room()
 

@@ -62,8 +62,8 @@ if TYPE_CHECKING:
 MOST_STARTS: Final = 20
 #: Seconds until a destination that has promised nothing is asked again.
 _COMMIT_S: Final = 300.0
-#: Until a full disk is looked at again: it has room as soon as something was delivered.
-_ROOM_S: Final = 30.0
+#: Until a full disk is looked at again, at most: it has room as soon as something was delivered.
+_LONGEST_FULL_S: Final = 120.0
 _FIRST_DELAY_S: Final = 5.0
 _LONGEST_DELAY_S: Final = 900.0
 _NO_ROUTE: Final = "no route of node.yaml matches it"
@@ -142,7 +142,8 @@ class Work:
         try:
             self._process(row)
         except (OutputError, VaultError) as error:
-            wait = _ROOM_S if isinstance(error, DiskFullError) else delay_s(row.tries)
+            longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else _LONGEST_DELAY_S
+            wait = min(delay_s(row.tries), longest)
             queue.postpone(self.ledger, object_id, str(error), error.hint, wait)
             self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
         except MedLockerError as error:
@@ -249,6 +250,7 @@ class Work:
             log.warning("not delivered", next_try_s=wait)
 
     def _process(self, row: Row[tuple[object, ...]]) -> None:
+        self.spool.check_reserve()
         ds = read_file(self.spool.object(row.id))
         facts = facts_of(row.calling_ae_title, row.sop_class_uid, ds)
         route = route_for(self.config(), facts)
@@ -274,7 +276,6 @@ class Work:
                 if self.spool.result(row.id, grant_id.hex()).is_file():
                     return locked_uid, grant_id.hex()  # by a worker that ended just then
             check_new(connection, source_uid)
-        self.spool.check_reserve()
         now = self.clock()
         locker = self.lockers.make(route.lock, now)
         began = monotonic()

@@ -8,16 +8,19 @@ accord, and gives those of a worker that died to another.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from dbos import DBOS, DBOSClient, DBOSConfig
-from dbos._serialization import DBOSPortableJSON
+from dbos._error import DBOSException
+from dbos._serialization import DBOSPortableJSON, DefaultSerializer
 from sqlalchemy import select
 
+from medlocker_dicom.database import named
 from medlocker_dicom.errors import DiskFullError, MedLockerError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import (
@@ -34,7 +37,7 @@ from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from dbos import EnqueueOptions
     from sqlalchemy import Connection
@@ -55,6 +58,14 @@ POLL_S: Final = 0.2
 """Seconds between two looks into a queue."""
 _MANY: Final = 100
 _OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+
+def _refuse(_: object, serialized_data: str) -> NoReturn:
+    raise ValueError(f"{len(serialized_data)} characters that are no JSON: not read")
+
+
+# A row says itself how it is read, and pickle runs what it reads: the queue holds JSON alone.
+DefaultSerializer.deserialize = _refuse  # type: ignore[assignment, method-assign]
 
 
 def queue_of(workflow: str, *arguments: str) -> str:
@@ -100,9 +111,9 @@ class DbosQueue:
             status="PENDING", executor_id=worker, load_input=False, load_output=False
         )
         # Into the queues that they came from: others' limits hold there, and nobody else listens.
-        for name in {one.queue_name for one in left}:
-            keys = [one.workflow_id for one in left if one.queue_name == name]
-            self.client.resume_workflows(keys, queue_name=name)
+        for one in left:
+            with suppress(DBOSException):  # it came to its end just then
+                self.client.resume_workflow(one.workflow_id, queue_name=one.queue_name)
         return len(left)
 
 
@@ -205,10 +216,10 @@ def _make_queues(config: NodeConfig) -> None:
 
 def _beat(work: Work, name: str, log: Log, done: Event) -> None:
     """Say that this worker lives; look after what others left."""
-    ledger, beats = work.ledger, 0
+    ledger, beats, watch = work.ledger, 0, Watch()
 
     def give_on() -> None:
-        if left := bury(ledger, name):
+        if left := bury(ledger, name, watch):
             log.warning("a worker is silent: its work is given to others", number=left)
 
     often: list[Callable[[], object]] = [partial(queue.alive, ledger, name)]
@@ -239,13 +250,51 @@ def _tidy(work: Work) -> None:
     tidy(work.ledger, work.spool, hours)
 
 
-def bury(ledger: Ledger, name: str) -> int:
-    """Give what dead workers had begun to the living; how many workflows that are."""
-    before = ledger.now() - SILENCE_S * 1000
-    query = select(workers.c.name).where(workers.c.alive < before, workers.c.name != name)
-    with ledger.reading() as connection:
-        dead = list(connection.scalars(query))
-    return sum(queue_at(ledger).give_back(one) for one in dead)
+@dataclass
+class Watch:
+    """Tells which workers are silent, by this process's clock: machines' clocks may differ.
+
+    Attributes
+    ----------
+    clock
+        Gives seconds, and never goes back.
+    """
+
+    clock: Callable[[], float] = monotonic
+    _heard: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def silent(self, words: Mapping[str, int]) -> list[str]:
+        """Name those whose last word, by worker, was the same for a minute."""
+        now = self.clock()
+        before = {one: said for one, said in self._heard.items() if words.get(one) == said[0]}
+        self._heard = {one: before.get(one, (word, now)) for one, word in words.items()}
+        return [one for one, (_, since) in self._heard.items() if now - since > SILENCE_S]
+
+    def forget(self) -> None:
+        """Begin anew: nobody could be heard."""
+        self._heard.clear()
+
+
+def bury(ledger: Ledger, name: str, watch: Watch) -> int:
+    """Give what dead workers had begun to the living; how many workflows that are.
+
+    Raises
+    ------
+    VaultError
+        The database fails: whether anyone is silent has to be seen anew.
+    """
+    try:
+        with ledger.reading() as connection:
+            rows = connection.execute(select(workers.c.name, workers.c.alive)).all()
+        left = 0
+        for one in watch.silent({row.name: row.alive for row in rows if row.name != name}):
+            with named(ledger.place):
+                left += queue_at(ledger).give_back(one)
+            queue.leave(ledger, one)  # if it lives, its next word enters it again
+    except MedLockerError:
+        watch.forget()
+        raise
+    return left
 
 
 def mend(ledger: Ledger, log: Log) -> None:

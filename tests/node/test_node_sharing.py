@@ -1,20 +1,28 @@
 """A folder that several processes lock together."""
 
+import base64
+import os
+import pickle
 import re
 import shutil
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from desk import QUICK, Desk, granted, record_of, refused, results, same_pixels, tree
+from medlocker_dicom.database import Place
 from medlocker_dicom.errors import SourceError
 from medlocker_dicom.folder.journal import NAME, STAGED
 from medlocker_dicom.node import sharing
 from medlocker_dicom.node.ledger import SILENCE_S
+from medlocker_dicom.node.workflows import Watch, open_ledger, prepare, queue_at
 
 if TYPE_CHECKING:
     import subprocess
@@ -236,3 +244,67 @@ def test_a_password_in_the_queues_url_is_refused(office: Desk) -> None:
     assert "hunter2" not in refused(office, 2, "a password on the command", *_words(office, url))
     plain = "postgresql://owner@127.0.0.1:1/none"
     refused(office, 10, "127.0.0.1:1", *_words(office, plain))
+
+
+def test_names_that_are_no_text_and_a_helpers_exit_code(office: Desk) -> None:
+    """Bytes that have no encoding are locked too; what failed is every process's exit code."""
+    office.eyes("src", 6)
+    (office / "src" / "eye5.dcm").rename(office / "src" / os.fsdecode(b"\xe9ye.dcm"))
+    office.put("src/bad.dcm", b"x" * 200)
+    command = _words(office, str(office / "queue.db"))
+    with office.spawn(*command) as one, office.spawn(*command) as other:
+        said = _said(one, 3) + _said(other, 3)
+    assert "another process leads" in said
+    assert len(record_of(office / "out")["instances"]) == 6
+    assert (office / "out" / os.fsdecode(b"\xe9ye.dcm")).exists()
+
+
+def test_a_path_that_is_not_of_the_run_is_not_locked(office: Desk) -> None:
+    """Whoever writes the queue has nothing locked but what the command names."""
+    office.eyes("src", 1)
+    office.eye("other/eye.dcm", 7)
+    crew = sharing.Sharing(None, "one")  # type: ignore[arg-type]
+    run = SimpleNamespace(source=office / "src")
+    names = ("../other/eye.dcm", str(office / "other" / "eye.dcm"), "eye0.dcm%00", "")
+    assert [crew._path(run, name) for name in names] == [None] * 4  # type: ignore[arg-type]
+    assert crew._path(run, "eye0.dcm") == Path("eye0.dcm")  # type: ignore[arg-type]
+
+
+def test_no_pickle_is_read(tmp_path: Path) -> None:
+    """A row of the queue that says it is a pickle is not read: it would run what it holds."""
+    place = Place.of_file(tmp_path / "queue.db")
+    prepare(place)
+    ledger = open_ledger(place)
+    with ledger.writing() as connection:
+        ledger.enqueue(connection, "process", "one", "an-object")
+    made = tmp_path / "made"
+    data = base64.b64encode(pickle.dumps(_Bomb(str(made)))).decode()
+    with closing(sqlite3.connect(tmp_path / "queue.db")) as rows, rows:
+        rows.execute(
+            "UPDATE workflow_status SET inputs = ?, output = ?, serialization = 'py_pickle', "
+            "status = 'SUCCESS'",
+            (data, data),
+        )
+    (found,) = queue_at(ledger).client.list_workflows()
+    assert not made.exists()
+    assert found.output in (None, data)
+    ledger.close()
+
+
+def test_who_is_silent_is_told_by_ones_own_clock() -> None:
+    """A minute without a new word; other machines' clocks do not matter."""
+    now = [0.0]
+    watch = Watch(lambda: now[0])
+    assert watch.silent({"slow": -99_999_999, "fast": 99_999_999}) == []
+    now[0] = 61.0
+    assert watch.silent({"slow": -99_999_998, "fast": 99_999_999}) == ["fast"]
+    watch.forget()
+    assert watch.silent({"slow": -99_999_998, "fast": 99_999_999}) == []
+
+
+class _Bomb:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path(self.path),)

@@ -255,11 +255,9 @@ def test_a_held_object_goes_on_when_the_route_is_mended(shop: Shop) -> None:
     assert shop.state(one) == (State.DONE, "")
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"), [(DiskFullError("no space left"), 30), (VaultBusyError("busy"), 5)]
-)
+@pytest.mark.parametrize("error", [DiskFullError("no space left"), VaultBusyError("busy")])
 def test_what_passes_by_itself_is_tried_again(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: float
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """A full disk, a vault that is held: the object waits, and says for what."""
     one = shop.receive(shop.desk.eye("a.dcm"))
@@ -269,7 +267,7 @@ def test_what_passes_by_itself_is_tried_again(
     assert shop.state(one) == (State.RECEIVED, str(error))
     ((_, arguments, wait),) = shop.entered.left
     assert arguments == (one,)
-    assert wait == pytest.approx(expected, rel=0.2)
+    assert 4 <= wait <= 6
     shop.entered.left = []
     shop.work.process(one)
     shop.run()
