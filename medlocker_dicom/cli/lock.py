@@ -185,8 +185,10 @@ def _shared(run: LockRun, queue: str | None) -> Iterator[Iterable[Item]]:
         yield run.items()
         return
     check_node("--queue needs")
+    from medlocker_dicom.folder.listing import list_files  # noqa: PLC0415  the engine's own
     from medlocker_dicom.node.sharing import sharing  # noqa: PLC0415  the node's libraries
 
+    list_files(run.source)  # whether there is anything to share
     with sharing(place_named(queue), run.key) as crew:
         yield _led(replace(run, crew=crew), crew)
 

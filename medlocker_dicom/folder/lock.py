@@ -209,8 +209,8 @@ class LockRun:
         """
         check_names(self.source, KEYS, *([PACKETS] if self.locker.detached else []))
         check_apart(self.source, self.destination)
+        files = list_files(self.source)
         with open_journal(self.destination, self._header()) as journal:
-            files = list_files(self.source)
             owners = {_uid(entry): path for path, entry in journal.entries.items()}
             failed: list[dict[str, str]] = []
             outcomes = self._outcomes(journal, owners, files)

@@ -23,6 +23,7 @@ from medlocker_dicom.folder.journal import NAME, STAGED
 from medlocker_dicom.node import sharing
 from medlocker_dicom.node.ledger import SILENCE_S
 from medlocker_dicom.node.workflows import Watch, open_ledger, prepare, queue_at
+from postgres import database
 
 if TYPE_CHECKING:
     import subprocess
@@ -96,11 +97,17 @@ def test_two_processes_share_a_folder(office: Desk, vault_place: str) -> None:
     assert again.err.count(" already eye") == 24
 
 
-def test_processes_that_die_are_replaced(office: Desk, vault_place: str) -> None:
+def test_processes_that_die_are_replaced(office: Desk, postgresql: str) -> None:
     """The leader is killed, then a helper is: the last one locks it all, each file once."""
     office.eyes("src", 9)
-    command = _words(office, vault_place, quick=False)
     staged = office / "out" / STAGED
+    with database(postgresql) as url:
+        _die(office, _words(office, url, quick=False), staged)
+    _check(office, 9)
+    assert len((office / "out" / NAME).read_text().splitlines()) == 1 + 9
+
+
+def _die(office: Desk, command: list[str | Path], staged: Path) -> None:
     with office.spawn(*command) as leader:
         _hold(leader, staged, 1)
         with office.spawn(*command) as helper:
@@ -110,8 +117,6 @@ def test_processes_that_die_are_replaced(office: Desk, vault_place: str) -> None
                 helper.kill()
                 said = _said(last)
     assert said.count(" locked eye") + said.count(" already eye") == 9
-    _check(office, 9)
-    assert len((office / "out" / NAME).read_text().splitlines()) == 1 + 9
 
 
 def test_an_interrupted_helper_gives_its_file_back(office: Desk) -> None:
@@ -235,6 +240,13 @@ def test_options_that_differ_are_told_at_once(office: Desk) -> None:
         _until(lambda: (office / "out" / NAME).stat().st_size > 0)
         refused(office, 9, "other options", *command, "--seed", "7")
         _said(leader)
+
+
+def test_nothing_to_share_is_an_error(office: Desk) -> None:
+    """As without a queue; none is made."""
+    (office / "src").symlink_to("src")
+    refused(office, 2, "src", *_words(office, str(office / "queue.db")))
+    assert not (office / "queue.db").exists()
 
 
 def test_a_password_in_the_queues_url_is_refused(office: Desk) -> None:

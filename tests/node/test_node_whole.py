@@ -108,18 +108,18 @@ def test_nothing_is_lost_when_its_database_crashes(
     def strike(_: Node) -> None:
         crash(programs, postgresql, owner / "postgresql.log")
 
-    files = sorted(owner.eyes("src", 12).iterdir())
+    files = sorted(owner.eyes("src", 8).iterdir())
     with (
         database(postgresql) as url,
         running(owner, {"archive": there}, changes={"database": url}, workers=2) as node,
     ):
-        soak = Soak(node, files, owner / "kept", port, 2, Random(5), strike)
+        soak = Soak(node, files, owner / "kept", port, 1, Random(5), strike)
         soak.run()
         assert node.process is not None
         assert node.process.poll() is None
     assert sorted(soak.kept()) == sorted(soak.answered)
-    assert len(soak.answered) == 12
-    assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out
+    assert len(soak.answered) == 8
+    assert "8 instances, 16 grants, 16 of them live" in owner.good("vault", "check").out
 
 
 def test_nothing_is_lost_when_the_disk_is_full(
