@@ -35,7 +35,7 @@ from medlocker_dicom.vault.export import export
 from medlocker_dicom.vault.instances import Selection, keep
 from medlocker_dicom.vault.reissue import Held, Reissue
 from medlocker_dicom.vault.vault import make_vault
-from postgres import database, served
+from postgres import database, served, server_programs
 from vault_factories import Bound, instance
 
 EVERYTHING = Selection()
@@ -139,11 +139,9 @@ def main() -> None:
         for kem in (Kem.MLKEM768_X25519, Kem.X25519):
             place = str(Path(folder) / f"{kem.value}.db")
             rows[f"SQLite, {kem.value}"] = measured(place, *size, kem)
-        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-        if not programs:
-            sys.exit("postgresql is not installed")
+        programs = server_programs() or sys.exit("postgresql is not installed")
         with (
-            served(programs[-1], Path(folder), durable=True) as url,
+            served(programs, Path(folder), durable=True) as url,
             database(url) as place,
         ):
             kem = Kem.MLKEM768_X25519

@@ -25,7 +25,7 @@ from running_node import running, settled
 from soaking import Soak
 
 import archives
-from postgres import database, served
+from postgres import database, served, server_programs
 
 
 def soaked(url: str, arguments: argparse.Namespace, folder: Path) -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--queue", choices=("sqlite", "postgresql"))
     arguments = parser.parse_args()
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    programs = server_programs() or sys.exit("postgresql is not installed")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in ("sqlite", "postgresql"):

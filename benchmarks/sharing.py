@@ -28,7 +28,7 @@ from desk import QUICK, Desk, eye_pixels, record_of
 from factories import make_fundus
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.node import sharing
-from postgres import database, served
+from postgres import database, served, server_programs
 
 
 def minutes(desk: Desk, url: str, processes: int, photographs: int) -> float:
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=768)
     parser.add_argument("--processes", default="1,2,4")
     arguments = parser.parse_args()
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    programs = server_programs() or sys.exit("postgresql is not installed")
     with (
         tempfile.TemporaryDirectory() as folder,
         served(programs, Path(folder), durable=True) as server,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from issuing import Issuing
-from postgres import database, served
+from postgres import database, served, server_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rng = random.Random(7)  # noqa: S311  moments, no secrets
     killed("", arguments.kills, arguments.instances, rng)
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        sys.exit("postgresql is not installed")
-    with tempfile.TemporaryDirectory() as folder, served(programs[-1], Path(folder)) as url:
+    programs = server_programs() or sys.exit("postgresql is not installed")
+    with tempfile.TemporaryDirectory() as folder, served(programs, Path(folder)) as url:
         killed(url, arguments.kills, arguments.instances, rng)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from desk import QUICK, Desk
-from postgres import database, served
+from postgres import database, served, server_programs
 from vault_factories import House, house
 
 # `pytest --hypothesis-profile many` tries each property so often; else it says its own number.
@@ -164,10 +164,8 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     Skipped or failed where it is missing, as for `peer`.
     """
-    packaged = Path("/usr/lib/postgresql").glob("*/bin")
-    programs = sorted(packaged, key=lambda one: int(one.parent.name))
-    found = programs[-1] if programs else Path(shutil.which("initdb") or "").parent
-    if not (found / "initdb").exists():
+    found = server_programs()
+    if found is None:
         if os.environ.get("CI") == "true" or BESIDE.exists():
             pytest.fail("postgresql is not installed, and here it has to be")
         pytest.skip("postgresql is not installed")

@@ -15,6 +15,14 @@ import psycopg
 _NUMBERS = count(1)
 
 
+def server_programs() -> Path | None:
+    """Find the folder of the newest server's programs; None where there is none."""
+    packaged = Path("/usr/lib/postgresql").glob("*/bin")
+    programs = sorted(packaged, key=lambda one: int(one.parent.name))
+    found = programs[-1] if programs else Path(shutil.which("initdb") or "").parent
+    return found if (found / "initdb").exists() else None
+
+
 @contextmanager
 def served(programs: Path, folder: Path, *, durable: bool = False) -> Iterator[str]:
     """Run a server; give the URL to which a database name is added.
@@ -47,9 +55,10 @@ def served(programs: Path, folder: Path, *, durable: bool = False) -> Iterator[s
         shutil.rmtree(home)
 
 
-def crash(programs: Path, url: str, log: Path) -> None:
+def crash(url: str, log: Path) -> None:
     """End a server as a power failure does, and start it again with its options."""
-    home = Path(url.partition("?host=")[2])
+    programs, home = server_programs(), Path(url.partition("?host=")[2])
+    assert programs is not None
     account = pwd.getpwuid((home / "data").stat().st_uid)
     _call(
         (programs / "pg_ctl", "-D", home / "data", "-m", "immediate", "-w", "restart"),

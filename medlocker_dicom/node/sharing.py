@@ -39,6 +39,7 @@ from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.ledger import SHARE
 from medlocker_dicom.node.workflows import (
     BEAT_S,
+    OVER,
     POLL_S,
     Watch,
     bury,
@@ -61,7 +62,6 @@ _WINDOW: Final = 1000
 _MANY: Final = 100
 _MOST_STARTS: Final = 3
 _LEAVE_S: Final = 10.0
-_FINISHED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Sharing:
         with named(self.ledger.place):
             found = queue_at(self.ledger).client.list_workflows(
                 queue_name=queue_of(SHARE, run.key),
-                status=list(_FINISHED),
+                status=list(OVER),
                 limit=_MANY,
                 load_input=False,
             )

@@ -57,7 +57,8 @@ _SELDOM: Final = 6  # beats
 POLL_S: Final = 0.2
 """Seconds between two looks into a queue."""
 _MANY: Final = 100
-_OVER: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+"""States of workflows that came to an end."""
 
 
 def _refuse(_: object, serialized_data: str) -> NoReturn:
@@ -103,7 +104,7 @@ class DbosQueue:
     def is_over(self, key: str) -> bool:
         """Tell whether a workflow has come to an end, or was never entered."""
         found = self.client.list_workflows(workflow_ids=[key], load_input=False, load_output=False)
-        return not found or found[0].status in _OVER
+        return not found or found[0].status in OVER
 
     def give_back(self, worker: str) -> int:
         """Let others do what a dead worker had begun; how many workflows that are."""

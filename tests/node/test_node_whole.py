@@ -23,6 +23,18 @@ PATIENCE = 120  # s
 PACS = Path(__file__).parents[2] / "pacs"
 
 
+def _archive_at(port: int) -> dict[str, object]:
+    return {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+
+
+def _check_all_arrived(owner: Desk, soak: Soak, count: int) -> None:
+    """What was answered Success is in the archive, once, and its keys are sound."""
+    assert len(soak.answered) == len(set(soak.answered)) == count
+    assert sorted(soak.kept()) == sorted(soak.answered)
+    sound = f"{count} instances, {2 * count} grants, {2 * count} of them live"
+    assert sound in owner.good("vault", "check").out
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 40 MB; skips who may not."""
@@ -84,16 +96,15 @@ def test_nothing_is_lost_when_it_is_killed(
     peer("storescp")
     peer("storescu")
     port = archives.free_port()
-    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
     changes = {"database": vault_place} if "://" in vault_place else {}
-    with running(owner, {"archive": there}, changes=changes, workers=1 + len(changes)) as node:
+    with running(
+        owner, {"archive": _archive_at(port)}, changes=changes, workers=1 + len(changes)
+    ) as node:
         soak = Soak(
             node, sorted(owner.eyes("src", 12).iterdir()), owner / "kept", port, 3, Random(5)
         )
         soak.run()
-    assert len(soak.answered) == len(set(soak.answered)) == 12
-    assert sorted(soak.kept()) == sorted(soak.answered)
-    assert "12 instances, 24 grants, 24 of them live" in owner.good("vault", "check").out
+    _check_all_arrived(owner, soak, 12)
 
 
 def test_nothing_is_lost_when_its_database_crashes(
@@ -102,24 +113,22 @@ def test_nothing_is_lost_when_its_database_crashes(
     """PostgreSQL ends as by a power failure and comes back, under the node at work."""
     peer("storescp")
     port = archives.free_port()
-    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
 
     def strike(_: Node) -> None:
-        crash(programs, postgresql, owner / "postgresql.log")
+        crash(postgresql, owner / "postgresql.log")
 
     files = sorted(owner.eyes("src", 8).iterdir())
     with (
         database(postgresql) as url,
-        running(owner, {"archive": there}, changes={"database": url}, workers=2) as node,
+        running(
+            owner, {"archive": _archive_at(port)}, changes={"database": url}, workers=2
+        ) as node,
     ):
         soak = Soak(node, files, owner / "kept", port, 1, Random(5), strike)
         soak.run()
         assert node.process is not None
         assert node.process.poll() is None
-    assert sorted(soak.kept()) == sorted(soak.answered)
-    assert len(soak.answered) == 8
-    assert "8 instances, 16 grants, 16 of them live" in owner.good("vault", "check").out
+    _check_all_arrived(owner, soak, 8)
 
 
 def test_nothing_is_lost_when_the_disk_is_full(
@@ -128,7 +137,6 @@ def test_nothing_is_lost_when_the_disk_is_full(
     """An archive is away until the spool is full; then all goes on, and every file arrives."""
     peer("storescp")
     port = archives.free_port()
-    there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
     for number in range(16):
         eye = make_fundus(
             eye_pixels(number, 800), instance_uid=f"1.2.826.0.1.3680043.10.9.{number + 1}"
@@ -144,14 +152,12 @@ def test_nothing_is_lost_when_the_disk_is_full(
             full.extend(re.findall("A700|Refused: OutOfResources", said.stdout + said.stderr))
             time.sleep(0.5)
 
-    with running(owner, {"archive": there}, changes=changes) as node:
+    with running(owner, {"archive": _archive_at(port)}, changes=changes) as node:
         files = sorted((owner / "src").iterdir())
         soak = Soak(node, files, owner / "kept", port, 1, Random(5), strike)
         soak.run()
     assert full
-    assert len(soak.answered) == len(set(soak.answered)) == 16
-    assert sorted(soak.kept()) == sorted(soak.answered)
-    assert "16 instances, 32 grants, 32 of them live" in owner.good("vault", "check").out
+    _check_all_arrived(owner, soak, 16)
 
 
 def test_an_archive_that_commits(
@@ -185,9 +191,8 @@ def test_node_yaml_is_read_again(
     peer("storescu")
     eyes = sorted(owner.eyes("src", 3).iterdir())
     with archives.storescp_in(tmp_path / "kept") as port:
-        there = {"kind": "dicom", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
         none = {"match": {"modality": ["CT"]}}
-        with running(owner, {"archive": there}, route=none) as node:
+        with running(owner, {"archive": _archive_at(port)}, route=none) as node:
             assert node.send(eyes[0]).returncode == 0
             node.wait_for({"held": 1})
             node.reload(b"spool: [")
