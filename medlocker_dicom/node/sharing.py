@@ -48,6 +48,7 @@ from medlocker_dicom.node.workflows import (
     prepare,
     queue_at,
     queue_of,
+    unbegun,
 )
 
 if TYPE_CHECKING:
@@ -276,7 +277,8 @@ def sharing(place: Place, run_key: str) -> Iterator[Sharing]:
 def _leave(crew: Sharing) -> None:
     """Give what this process had begun to the others, and its name back."""
     with suppress(MedLockerError), named(crew.ledger.place):
-        queue_at(crew.ledger).give_back(crew.name)
+        begun = queue_at(crew.ledger)
+        begun.give_back(begun.claimed(crew.name))
         queue.leave(crew.ledger, crew.name)
     crew.ledger.close()
 
@@ -297,14 +299,16 @@ def _alone(place: Place) -> Iterator[None]:
 
 
 def _beat(crew: Sharing, done: Event) -> None:
-    """Say that this process lives, and give away what dead ones had begun."""
-    watch = Watch()
+    """Say that this process lives, and give away what dead ones had begun, and it had not."""
+    others, own = Watch(), Watch()
     while not done.wait(BEAT_S):
         try:
             queue.alive(crew.ledger, crew.name)
-            bury(crew.ledger, crew.name, watch)
+            bury(crew.ledger, crew.name, others)
+            unbegun(crew.ledger, crew.name, own)
         except MedLockerError:  # said by whoever waits for the database
-            watch.forget()
+            others.forget()
+            own.forget()
 
 
 def _text(path: Path) -> str:

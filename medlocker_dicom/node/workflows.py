@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from dbos import DBOS, DBOSClient, DBOSConfig
+from dbos._dbos import _get_dbos_instance
 from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
 from sqlalchemy import select
@@ -106,16 +107,19 @@ class DbosQueue:
         found = self.client.list_workflows(workflow_ids=[key], load_input=False, load_output=False)
         return not found or found[0].status in OVER
 
-    def give_back(self, worker: str) -> int:
-        """Let others do what a dead worker had begun; how many workflows that are."""
+    def claimed(self, worker: str) -> dict[str, str | None]:
+        """List what a worker has taken and not brought to its end: the queue of each workflow."""
         left = self.client.list_workflows(
             status="PENDING", executor_id=worker, load_input=False, load_output=False
         )
+        return {one.workflow_id: one.queue_name for one in left}
+
+    def give_back(self, claimed: Mapping[str, str | None]) -> None:
+        """Let any worker do what one had taken."""
         # Into the queues that they came from: others' limits hold there, and nobody else listens.
-        for one in left:
+        for key, name in claimed.items():
             with suppress(DBOSException):  # it came to its end just then
-                self.client.resume_workflow(one.workflow_id, queue_name=one.queue_name)
-        return len(left)
+                self.client.resume_workflow(key, queue_name=name)
 
 
 def open_ledger(place: Place) -> Ledger:
@@ -217,11 +221,15 @@ def _make_queues(config: NodeConfig) -> None:
 
 def _beat(work: Work, name: str, log: Log, done: Event) -> None:
     """Say that this worker lives; look after what others left."""
-    ledger, beats, watch = work.ledger, 0, Watch()
+    ledger, beats, others, own = work.ledger, 0, Watch(), Watch()
 
     def give_on() -> None:
-        if left := bury(ledger, name, watch):
+        if left := bury(ledger, name, others):
             log.warning("a worker is silent: its work is given to others", number=left)
+
+    def take_up() -> None:
+        if left := unbegun(ledger, name, own):
+            log.warning("work was taken and not begun: it waits again", number=left)
 
     often: list[Callable[[], object]] = [partial(queue.alive, ledger, name)]
     # On a full disk the first makes room for the rest: none waits for another to succeed.
@@ -229,6 +237,7 @@ def _beat(work: Work, name: str, log: Log, done: Event) -> None:
         partial(_tidy, work),
         *often,
         give_on,
+        take_up,
         partial(mend, ledger, log),
         work.recommit,
     ]
@@ -253,7 +262,7 @@ def _tidy(work: Work) -> None:
 
 @dataclass
 class Watch:
-    """Tells which workers are silent, by this process's clock: machines' clocks may differ.
+    """Tells what stands still, by this process's clock: machines' clocks may differ.
 
     Attributes
     ----------
@@ -290,12 +299,37 @@ def bury(ledger: Ledger, name: str, watch: Watch) -> int:
         left = 0
         for one in watch.silent({row.name: row.alive for row in rows if row.name != name}):
             with named(ledger.place):
-                left += queue_at(ledger).give_back(one)
+                claimed = queue_at(ledger).claimed(one)
+                queue_at(ledger).give_back(claimed)
+            left += len(claimed)
             queue.leave(ledger, one)  # if it lives, its next word enters it again
     except MedLockerError:
         watch.forget()
         raise
     return left
+
+
+def unbegun(ledger: Ledger, name: str, watch: Watch) -> int:
+    """Give back what this living worker took and never began; how many workflows that are.
+
+    A database that fails between a claim and its answer leaves such: the queue says that they are
+    being done, and no thread does them. What has waited so for a minute is meant.
+
+    Raises
+    ------
+    VaultError
+        The database fails: what waits has to be seen anew.
+    """
+    running = set(_get_dbos_instance()._active_workflows_set.activeList())  # noqa: SLF001  it has no other name
+    try:
+        with named(ledger.place):
+            claimed = queue_at(ledger).claimed(name)
+            idle = watch.silent(dict.fromkeys(claimed.keys() - running, 0))
+            queue_at(ledger).give_back({one: claimed[one] for one in idle})
+    except MedLockerError:
+        watch.forget()
+        raise
+    return len(idle)
 
 
 def mend(ledger: Ledger, log: Log) -> None:

@@ -15,12 +15,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from dbos._sys_db import SystemDatabase
 
 from desk import QUICK, Desk, granted, record_of, refused, results, same_pixels, tree
 from medlocker_dicom.database import Place
 from medlocker_dicom.errors import SourceError
 from medlocker_dicom.folder.journal import NAME, STAGED
-from medlocker_dicom.node import sharing
+from medlocker_dicom.node import sharing, workflows
 from medlocker_dicom.node.ledger import SILENCE_S
 from medlocker_dicom.node.workflows import Watch, open_ledger, prepare, queue_at
 from postgres import database
@@ -215,6 +216,26 @@ def test_a_process_that_cannot_write_ends_alone(
         refused(office, 9, "no space left", *command)
     office.good(*command)
     _check(office, 3)
+
+
+def test_a_file_that_was_taken_and_never_begun_is_locked(
+    office: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database fails between a claim and its answer: the process sees that, and takes it up."""
+    office.eyes("src", 2)
+    real, failures = SystemDatabase.get_workflow_statuses, iter(range(3))
+
+    def failing(self: SystemDatabase, keys: list[str]) -> object:
+        if next(failures, None) is None:
+            return real(self, keys)
+        raise ConnectionError("the database went away")
+
+    monkeypatch.setattr(SystemDatabase, "get_workflow_statuses", failing)
+    monkeypatch.setattr(workflows, "SILENCE_S", 1)
+    monkeypatch.setattr(sharing, "BEAT_S", 0.3)
+    office.good(*_words(office, str(office / "queue.db")))
+    assert next(failures, None) is None
+    _check(office, 2)
 
 
 def test_a_vault_is_kept_by_the_leader(owner: Desk) -> None:
