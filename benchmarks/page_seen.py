@@ -42,7 +42,7 @@ def furnish(house: PageHouse) -> dict[str, str]:
     house.clocks.ms = end - MINUTE // 2
     still = house.photograph(91, 9, 320)
     house.lock(still)
-    queue.again(house.ledger, still, "archive", "A700: out of resources", 40)
+    queue.again(house.ledger, still, "archive", 0, "A700: out of resources", 40)
     house.clocks.ms += 5_000
     dark = house.photograph(92, 9, 320)
     reason = "no position that the policy allows, down to the smallest logo"

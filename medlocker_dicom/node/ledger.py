@@ -258,19 +258,33 @@ def begin(ledger: Ledger, object_id: str) -> int:
     return starts
 
 
-def postpone(ledger: Ledger, object_id: str, reason: str, hint: str, delay_s: float) -> None:
-    """Enter that an object could not be worked on now, and when it is tried again."""
+def postpone(  # noqa: PLR0913, PLR0917  what a try came to
+    ledger: Ledger, object_id: str, tries: int, reason: str, hint: str, delay_s: float
+) -> bool:
+    """Enter that try `tries` + 1 at an object came to nothing, and when it is tried again.
+
+    Returns
+    -------
+    bool
+        False where another worker has brought it further meanwhile: nothing changes.
+    """
     with ledger.writing() as connection:
-        query = select(objects.c.tries).where(objects.c.id == object_id)
-        tries = connection.scalars(query).one()
-        more = {"tries": tries + 1, "starts": 0, "reason": reason, "hint": hint}
+        row = _object_row(connection, object_id)
+        if row.state != State.RECEIVED or row.tries != tries:
+            return False
+        more: dict[str, str | int] = {"tries": tries + 1, "starts": 0}
+        more |= {"reason": reason, "hint": hint}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
         _enqueue_process(connection, ledger, object_id, tries + 2, delay_s)
+    return True
 
 
 def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> None:
-    """Keep an object for somebody to look at."""
-    _become(ledger, object_id, State.HELD, reason=reason, hint=hint, route=route)
+    """Keep an object for somebody to look at, unless another worker has brought it further."""
+    with ledger.writing() as connection:
+        if _object_row(connection, object_id).state == State.RECEIVED:
+            values = {"reason": reason, "hint": hint, "route": route}
+            _change(connection, object_id, State.HELD, ledger.now(), **values)
 
 
 def outgoing(  # noqa: PLR0913, PLR0917  a row's columns
@@ -301,8 +315,7 @@ def outgoing(  # noqa: PLR0913, PLR0917  a row's columns
     """
     with ledger.writing() as connection:
         now = ledger.now()
-        query = select(objects.c.state).where(objects.c.id == object_id)
-        if connection.scalar(query) != State.RECEIVED:
+        if _object_row(connection, object_id).state != State.RECEIVED:
             return  # a worker that was taken for dead, and came after another
         values: dict[str, str | int | None] = {"reason": None, "hint": None, "route": route}
         values |= {"result_uid": result_uid, "result": result}
@@ -330,32 +343,68 @@ def delivery(ledger: Ledger, object_id: str, destination: str) -> Row[Any]:
 def delivered(ledger: Ledger, object_id: str, destination: str, said: str) -> None:
     """Enter that a destination has an object; the last one makes the object done."""
     with ledger.writing() as connection:
+        _object_row(connection, object_id)  # the last two may come at once, and one has to see both
         _send(connection, ledger, object_id, destination, Sending.DELIVERED, said)
         _finish(connection, ledger, object_id)
 
 
 def sent(ledger: Ledger, object_id: str, destination: str, said: str, transaction: str) -> None:
-    """Enter that a destination has an object, and was asked to commit to it."""
+    """Enter that a destination has an object, and is asked to commit to it."""
     with ledger.writing() as connection:
+        if _open_row(connection, object_id, destination) is None:
+            return
         more = {"transaction_uid": transaction}
         _send(connection, ledger, object_id, destination, Sending.SENT, said, **more)
 
 
-def again(ledger: Ledger, object_id: str, destination: str, said: str, delay_s: float) -> None:
-    """Enter that a delivery did not succeed this time, and when it is tried again."""
+def again(  # noqa: PLR0913, PLR0917  what a try came to
+    ledger: Ledger,
+    object_id: str,
+    destination: str,
+    tries: int,
+    said: str,
+    delay_s: float,
+    was: Sending = Sending.WAITING,
+) -> bool:
+    """Enter that try `tries` + 1 at a delivery did not succeed, and when it is tried again.
+
+    Parameters
+    ----------
+    ledger, object_id, destination
+        Which.
+    tries
+        In its row, before this one.
+    said
+        Why.
+    delay_s
+        Seconds until the next.
+    was
+        State in its row.
+
+    Returns
+    -------
+    bool
+        False where another worker has brought it further meanwhile: nothing changes.
+    """
     with ledger.writing() as connection:
-        query = select(deliveries.c.tries).where(*_which(object_id, destination))
-        tries = (connection.scalar(query) or 0) + 1
+        row = _open_row(connection, object_id, destination)
+        if row is None or row.state != was or row.tries != tries:
+            return False
         due = ledger.now() + int(delay_s * 1000)
-        more = {"tries": tries, "next_try": due}
+        more = {"tries": tries + 1, "next_try": due}
         _send(connection, ledger, object_id, destination, Sending.WAITING, said, **more)
-        _enqueue_delivery(connection, ledger, object_id, destination, tries + 1, delay_s)
+        _enqueue_delivery(connection, ledger, object_id, destination, tries + 2, delay_s)
+    return True
 
 
 def park(ledger: Ledger, object_id: str, destination: str, said: str) -> None:
-    """Enter that a destination refused an object: somebody has to look."""
+    """Enter that a destination refused an object: somebody has to look.
+
+    Nothing changes where another worker has brought it further meanwhile.
+    """
     with ledger.writing() as connection:
-        _send(connection, ledger, object_id, destination, Sending.PARKED, said)
+        if _open_row(connection, object_id, destination) is not None:
+            _send(connection, ledger, object_id, destination, Sending.PARKED, said)
 
 
 def retry_delivery(ledger: Ledger, object_id: str, destination: str) -> None:
@@ -367,7 +416,7 @@ def retry_delivery(ledger: Ledger, object_id: str, destination: str) -> None:
         It is not parked or waiting.
     """
     with ledger.writing() as connection:
-        query = select(deliveries).where(*_which(object_id, destination))
+        query = select(deliveries).where(*_which(object_id, destination)).with_for_update()
         row = connection.execute(query).one_or_none()
         if row is None or row.state not in (Sending.PARKED, Sending.WAITING):
             raise UsageError(f"{object_id[:64]}: nothing is to be sent to {destination} again")
@@ -471,6 +520,20 @@ def leave(ledger: Ledger, worker: str) -> None:
         connection.execute(delete(workers).where(workers.c.name == worker))
 
 
+def _object_row(connection: Connection, object_id: str) -> Row[Any]:
+    """Give an object's row, which nobody else changes before this transaction ends."""
+    query = select(objects).where(objects.c.id == object_id)
+    return connection.execute(query.with_for_update()).one()
+
+
+def _open_row(connection: Connection, object_id: str, destination: str) -> Row[Any] | None:
+    """Give the row of a delivery that can still succeed or fail, as `_object_row`; else None."""
+    query = select(deliveries).where(
+        *_which(object_id, destination), deliveries.c.state.in_((Sending.WAITING, Sending.SENT))
+    )
+    return connection.execute(query.with_for_update()).one_or_none()
+
+
 def _held(connection: Connection, object_id: str) -> Row[Any]:
     """Give the row of an object that is held.
 
@@ -545,11 +608,6 @@ def _finish(connection: Connection, ledger: Ledger, object_id: str) -> None:
     )
     if connection.scalar(query) == 0:
         _change(connection, object_id, State.DONE, ledger.now())
-
-
-def _become(ledger: Ledger, object_id: str, state: State, **values: str | None) -> None:
-    with ledger.writing() as connection:
-        _change(connection, object_id, state, ledger.now(), **values)
 
 
 def _change(

@@ -148,7 +148,8 @@ def settle(ledger: Ledger, report: Report) -> int:
             continue
         if row.result_uid in failed:
             said = f"not committed to: {words_of(failed[row.result_uid])}"
-            queue.again(ledger, row.object_id, row.destination, said, AGAIN_S)
+            which = row.object_id, row.destination, row.tries
+            queue.again(ledger, *which, said, AGAIN_S, was=Sending.SENT)
         elif row.result_uid in committed:
             queue.delivered(ledger, row.object_id, row.destination, "committed to storage")
     return len(rows)

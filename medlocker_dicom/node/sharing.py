@@ -278,7 +278,7 @@ def _leave(crew: Sharing) -> None:
     """Give what this process had begun to the others, and its name back."""
     with suppress(MedLockerError), named(crew.ledger.place):
         begun = queue_at(crew.ledger)
-        begun.give_back(begun.claimed(crew.name))
+        begun.give_back(crew.name, begun.claimed(crew.name))
         queue.leave(crew.ledger, crew.name)
     crew.ledger.close()
 

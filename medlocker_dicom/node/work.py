@@ -17,10 +17,11 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from medlocker_dicom.dicom.fundus import decode_fundus
-from medlocker_dicom.dicom.reading import read_file
+from medlocker_dicom.dicom.reading import parsing, read_file
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
     DiskFullError,
+    DuplicateInstanceError,
     MedLockerError,
     NotDicomError,
     NotFundusError,
@@ -91,13 +92,14 @@ def _class_of(path: Path) -> str:
     Raises
     ------
     NotDicomError
-        It is gone.
+        It is gone, or damaged.
     """
     try:
-        ds = dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True)
+        with path.open("rb") as stream, parsing(str(path)):
+            ds = dcmread(stream, specific_tags=["SOPClassUID"], stop_before_pixels=True)
+            return str(ds.SOPClassUID)
     except OSError as error:
         raise NotDicomError(f"{path}: cannot be read: {error.strerror}") from error
-    return str(ds.SOPClassUID)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Work:
         except (OutputError, VaultError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else _LONGEST_DELAY_S
             wait = min(delay_s(row.tries), longest)
-            queue.postpone(self.ledger, object_id, str(error), error.hint, wait)
+            queue.postpone(self.ledger, object_id, row.tries, str(error), error.hint, wait)
             self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
         except MedLockerError as error:
             self._hold(object_id, str(error), error.hint)
@@ -174,7 +176,8 @@ class Work:
             log.error("cannot be sent", error=error)  # noqa: TRY400  the same
             return
         except OutputError as error:
-            queue.again(self.ledger, object_id, destination, str(error), delay_s(row.tries))
+            wait = delay_s(row.tries)
+            queue.again(self.ledger, object_id, destination, row.tries, str(error), wait)
             return
         kind = outcome.after(number)
         self.auditor.sent(peer, moved, SUCCESS if kind is Kind.STORED else MINOR)
@@ -201,7 +204,11 @@ class Work:
             found = queue.find(self.ledger, row.object_id)
             if not isinstance(there, DicomDestination):
                 continue
-            _, sop_class = self._outgoing(found)
+            try:
+                _, sop_class = self._outgoing(found)
+            except SourceError as error:  # of this one: those behind it are asked for all the same
+                queue.park(self.ledger, row.object_id, row.destination, str(error))
+                continue
             reference = Reference(sop_class, found.result_uid)
             self._ask_to_commit(row.object_id, row.destination, there, reference)
 
@@ -246,7 +253,7 @@ class Work:
             log.error("parked")
         else:
             wait = delay_s(tries)
-            queue.again(self.ledger, object_id, destination, said, wait)
+            queue.again(self.ledger, object_id, destination, tries, said, wait)
             log.warning("not delivered", next_try_s=wait)
 
     def _process(self, row: Row[tuple[object, ...]]) -> None:
@@ -259,6 +266,8 @@ class Work:
             return
         try:
             result_uid, attempt = self._locked(row, ds, route)
+        except DuplicateInstanceError as error:  # it could be locked: it may not leave as it came
+            self._hold(row.id, str(error), error.hint, route.name)
         except NotFundusError as error:
             self._pass_or_hold(row, route, route.not_fundus, error)
         except (SourceError, PlacementError) as error:
@@ -270,12 +279,10 @@ class Work:
     def _locked(self, row: Row[tuple[object, ...]], ds: Dataset, route: Route) -> tuple[str, str]:
         """Lock an object: file first, then vault; give its UID and the name of the attempt."""
         vault = self.lockers.vault
-        source_uid = str(row.sop_instance_uid)
+        if (known := self._known(row)) is not None:
+            return known  # by a worker that ended just then
         with vault.reading() as connection:
-            for locked_uid, grant_id in locks_of(connection, source_uid):
-                if self.spool.result(row.id, grant_id.hex()).is_file():
-                    return locked_uid, grant_id.hex()  # by a worker that ended just then
-            check_new(connection, source_uid)
+            check_new(connection, str(row.sop_instance_uid))
         now = self.clock()
         locker = self.lockers.make(route.lock, now)
         began = monotonic()
@@ -287,10 +294,23 @@ class Work:
         packet = None if made.detached is None else dump_detached(made.detached)
         key = locker.issuer.public.verify_key
         instance = instance_of(made.record.as_json(), made.grants, key, packet)
-        with vault.writing() as writing:
-            keep(writing, instance, made.grants)
-            writing.checkpoint(locker.issuer)
+        try:
+            with vault.writing() as writing:
+                keep(writing, instance, made.grants)
+                writing.checkpoint(locker.issuer)
+        except DuplicateInstanceError:
+            if (known := self._known(row)) is None:
+                raise
+            return known  # by a worker that was taken for dead, and was quicker
         return instance.locked_uid, attempt
+
+    def _known(self, row: Row[tuple[object, ...]]) -> tuple[str, str] | None:
+        """Find the lock of an object that the vault knows and whose file is here."""
+        with self.lockers.vault.reading() as connection:
+            for locked_uid, grant_id in locks_of(connection, str(row.sop_instance_uid)):
+                if self.spool.result(row.id, grant_id.hex()).is_file():
+                    return locked_uid, grant_id.hex()
+        return None
 
     def _pass_or_hold(
         self, row: Row[tuple[object, ...]], route: Route, rule: str, error: MedLockerError

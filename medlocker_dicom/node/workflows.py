@@ -8,7 +8,7 @@ accord, and gives those of a worker that died to another.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event, Thread
@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from dbos import DBOS, DBOSClient, DBOSConfig
 from dbos._dbos import _get_dbos_instance
-from dbos._error import DBOSException
 from dbos._serialization import DBOSPortableJSON, DefaultSerializer
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from medlocker_dicom.database import named
 from medlocker_dicom.errors import DiskFullError, MedLockerError
@@ -33,12 +32,12 @@ from medlocker_dicom.node.ledger import (
     State,
     make_ledger,
 )
-from medlocker_dicom.node.promises import PROMISE
+from medlocker_dicom.node.promises import PROMISE, answer_again, find_promise
 from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.schema import deliveries, objects, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dbos import EnqueueOptions
     from sqlalchemy import Connection
@@ -49,15 +48,19 @@ if TYPE_CHECKING:
     from medlocker_dicom.node.logs import Log
     from medlocker_dicom.node.work import Work
 
+    Duty = Callable[[], object]
+
 APPLICATION: Final = "medlocker"
 #: Of the workflows' meaning, not of the program: work that an older program entered is done.
 VERSION: Final = "1"
 BEAT_S: Final = 5.0
 """Seconds between two words of a worker's."""
-_SELDOM: Final = 6  # beats
+CARE_S: Final = 30.0
+"""Seconds between two looks at what others left."""
 POLL_S: Final = 0.2
 """Seconds between two looks into a queue."""
-_MANY: Final = 100
+_MANY: Final = 500
+_LEAVE_S: Final = 1.0
 OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 """States of workflows that came to an end."""
 
@@ -102,24 +105,39 @@ class DbosQueue:
             options["delay_seconds"] = delay_s
         self.client.enqueue_in_transaction(connection, options, *arguments)
 
-    def is_over(self, key: str) -> bool:
-        """Tell whether a workflow has come to an end, or was never entered."""
-        found = self.client.list_workflows(workflow_ids=[key], load_input=False, load_output=False)
-        return not found or found[0].status in OVER
+    def over(self, keys: Sequence[str]) -> set[str]:
+        """Choose the workflows that have come to an end, or were never entered."""
+        if not keys:
+            return set()
+        found = self.client.list_workflows(
+            workflow_ids=list(keys), load_input=False, load_output=False
+        )
+        return set(keys) - {one.workflow_id for one in found if one.status not in OVER}
 
-    def claimed(self, worker: str) -> dict[str, str | None]:
-        """List what a worker has taken and not brought to its end: the queue of each workflow."""
+    def failed(self, workflow: str) -> list[tuple[str, ...]]:
+        """List the arguments of a workflow's latest calls that ended by an error."""
+        found = self.client.list_workflows(
+            name=workflow, status="ERROR", sort_desc=True, limit=_MANY, load_output=False
+        )
+        return [tuple(one.input["args"]) for one in found if one.input is not None]
+
+    def claimed(self, worker: str) -> set[str]:
+        """List the workflows that a worker has taken and not brought to their end."""
         left = self.client.list_workflows(
             status="PENDING", executor_id=worker, load_input=False, load_output=False
         )
-        return {one.workflow_id: one.queue_name for one in left}
+        return {one.workflow_id for one in left}
 
-    def give_back(self, claimed: Mapping[str, str | None]) -> None:
-        """Let any worker do what one had taken."""
-        # Into the queues that they came from: others' limits hold there, and nobody else listens.
-        for key, name in claimed.items():
-            with suppress(DBOSException):  # it came to its end just then
-                self.client.resume_workflow(key, queue_name=name)
+    def claimants(self) -> set[str]:
+        """Name the workers that have taken anything and not brought it to its end."""
+        begun = self.client.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {one.executor_id for one in begun if one.executor_id is not None}
+
+    def give_back(self, worker: str, claimed: Iterable[str]) -> None:
+        """Let any worker do what one had taken; what another has taken meanwhile stays with it."""
+        for key in claimed:
+            # A client's resume_workflow takes it from whoever has it. It goes back into its queue.
+            self.client._sys_db.reenqueue_for_recovery(key, [worker], PROCESS)  # noqa: SLF001
 
 
 def open_ledger(place: Place) -> Ledger:
@@ -149,6 +167,7 @@ def prepare(place: Place) -> None:
     """
     open_ledger(place).close()
     DBOS(config=dbos_config(place, "prepare"))
+    DBOS.listen_queues([])  # else it could take work that it does not know, and end
     DBOS.launch()
     DBOS.destroy()
 
@@ -175,13 +194,16 @@ def working(place: Place, config: NodeConfig, work: Work, name: str, log: Log) -
     DBOS.listen_queues([PROCESS, PROMISE, *(f"{DELIVER}-{one}" for one in config.destinations)])
     DBOS.launch()
     done = Event()
-    heart = Thread(target=_beat, args=(work, name, log, done), name="heart", daemon=True)
+    threads = _threads(work, name, log, done)
     try:
         _make_queues(config)
-        heart.start()
+        for one in threads:
+            one.start()
         yield
     finally:
         done.set()
+        for one in threads:
+            one.join(_LEAVE_S)
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=10)
 
 
@@ -219,9 +241,12 @@ def _make_queues(config: NodeConfig) -> None:
         )
 
 
-def _beat(work: Work, name: str, log: Log, done: Event) -> None:
-    """Say that this worker lives; look after what others left."""
-    ledger, beats, others, own = work.ledger, 0, Watch(), Watch()
+def _threads(work: Work, name: str, log: Log, done: Event) -> list[Thread]:
+    """Make what says that this worker lives, and looks after what others left.
+
+    Three threads: neither a slow disk nor an archive that is silent makes a worker seem dead.
+    """
+    ledger, others, own, turn = work.ledger, Watch(), Watch(), Turn()
 
     def give_on() -> None:
         if left := bury(ledger, name, others):
@@ -231,23 +256,33 @@ def _beat(work: Work, name: str, log: Log, done: Event) -> None:
         if left := unbegun(ledger, name, own):
             log.warning("work was taken and not begun: it waits again", number=left)
 
-    often: list[Callable[[], object]] = [partial(queue.alive, ledger, name)]
     # On a full disk the first makes room for the rest: none waits for another to succeed.
-    seldom: list[Callable[[], object]] = [
-        partial(_tidy, work),
-        *often,
-        give_on,
-        take_up,
-        partial(mend, ledger, log),
-        work.recommit,
+    care: list[Duty] = [partial(_tidy, work), give_on, take_up, partial(mend, ledger, log, turn)]
+    care.append(partial(answer_failed, ledger))
+    jobs: dict[str, tuple[float, list[Duty]]] = {
+        "heart": (BEAT_S, [partial(queue.alive, ledger, name)]),
+        "care": (CARE_S, care),
+        "commitment": (CARE_S, [work.recommit]),
+    }
+    return [
+        Thread(target=_repeat, args=(pause_s, duties, log, done), name=which, daemon=True)
+        for which, (pause_s, duties) in jobs.items()
     ]
-    while not done.wait(BEAT_S if beats else 0):
-        for duty in often if beats % _SELDOM else seldom:
+
+
+def _repeat(pause_s: float, duties: Sequence[Duty], log: Log, done: Event) -> None:
+    """Try each duty, again and again: none ends the thread."""
+    while True:
+        for duty in duties:
             try:
                 duty()
             except MedLockerError as error:
                 log.warning("the queue cannot be looked after", error=error)
-        beats += 1
+            except Exception as error:  # noqa: BLE001  whatever it is: the next may succeed
+                if not done.is_set():  # else the libraries were closed meanwhile
+                    log.error("unexpected error", error=error)  # noqa: TRY400  no traceback
+        if done.wait(pause_s):
+            return
 
 
 def _tidy(work: Work) -> None:
@@ -288,19 +323,26 @@ class Watch:
 def bury(ledger: Ledger, name: str, watch: Watch) -> int:
     """Give what dead workers had begun to the living; how many workflows that are.
 
+    Who has taken work and never said a word is watched as well: it may have ended before it could,
+    or have been given up, and have taken more before it ended.
+
     Raises
     ------
     VaultError
         The database fails: whether anyone is silent has to be seen anew.
     """
     try:
+        with named(ledger.place):
+            words = dict.fromkeys(queue_at(ledger).claimants(), 0)
         with ledger.reading() as connection:
             rows = connection.execute(select(workers.c.name, workers.c.alive)).all()
+        words |= {row.name: row.alive for row in rows}
+        words.pop(name, None)
         left = 0
-        for one in watch.silent({row.name: row.alive for row in rows if row.name != name}):
+        for one in watch.silent(words):
             with named(ledger.place):
                 claimed = queue_at(ledger).claimed(one)
-                queue_at(ledger).give_back(claimed)
+                queue_at(ledger).give_back(one, claimed)
             left += len(claimed)
             queue.leave(ledger, one)  # if it lives, its next word enters it again
     except MedLockerError:
@@ -324,38 +366,85 @@ def unbegun(ledger: Ledger, name: str, watch: Watch) -> int:
     try:
         with named(ledger.place):
             claimed = queue_at(ledger).claimed(name)
-            idle = watch.silent(dict.fromkeys(claimed.keys() - running, 0))
-            queue_at(ledger).give_back({one: claimed[one] for one in idle})
+            idle = watch.silent(dict.fromkeys(claimed - running, 0))
+            queue_at(ledger).give_back(name, idle)
     except MedLockerError:
         watch.forget()
         raise
     return len(idle)
 
 
-def mend(ledger: Ledger, log: Log) -> None:
+@dataclass
+class Turn:
+    """How far `mend` has come: all rows in turn, so that those that wait for long hide no other.
+
+    Attributes
+    ----------
+    object, delivery
+        The last that were looked at; empty to begin again.
+    """
+
+    object: str = ""
+    delivery: tuple[str, str] = ("", "")
+
+
+def mend(ledger: Ledger, log: Log, turn: Turn) -> None:
     """Enter work again that the ledger waits for and that came to an end without a result.
 
     A database that fails in the wrong moment leaves such: nothing else looks after them.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
     """
     old = ledger.now() - SILENCE_S * 1000
-    waiting = select(objects.c.id, objects.c.tries).where(
-        objects.c.state == State.RECEIVED, objects.c.changed < old
+    which = objects.c.id
+    waiting = select(which, objects.c.tries).where(
+        objects.c.state == State.RECEIVED, objects.c.changed < old, which > turn.object
     )
+    pair = tuple_(deliveries.c.object_id, deliveries.c.destination)
     sending = select(deliveries).where(
-        deliveries.c.state == Sending.WAITING, deliveries.c.changed < old
+        deliveries.c.state == Sending.WAITING,
+        deliveries.c.changed < old,
+        pair > tuple_(*turn.delivery),
     )
     with ledger.reading() as connection:
-        left = list(connection.execute(waiting.limit(_MANY)))
-        unsent = list(connection.execute(sending.limit(_MANY)))
-    for row in left:
-        if queue_at(ledger).is_over(queue.process_key(row.id, row.tries + 1)):
-            queue.postpone(ledger, row.id, "begun again: it came to no end", "", 0)
+        left = list(connection.execute(waiting.order_by(which).limit(_MANY)))
+        unsent = list(connection.execute(sending.order_by(*pair.clauses).limit(_MANY)))
+    turn.object = left[-1].id if len(left) == _MANY else ""
+    last = (unsent[-1].object_id, unsent[-1].destination) if len(unsent) == _MANY else ("", "")
+    turn.delivery = last
+    objects_of = {queue.process_key(row.id, row.tries + 1): row for row in left}
+    sendings_of = {
+        queue.delivery_key(row.object_id, row.destination, row.tries + 1): row for row in unsent
+    }
+    with named(ledger.place):
+        over = queue_at(ledger).over([*objects_of, *sendings_of])
+    for key in over & objects_of.keys():
+        row = objects_of[key]
+        if queue.postpone(ledger, row.id, row.tries, "begun again: it came to no end", "", 0):
             log.warning("begun again", object=row.id)
-    for row in unsent:
-        key = queue.delivery_key(row.object_id, row.destination, row.tries + 1)
-        if queue_at(ledger).is_over(key):
-            queue.again(ledger, row.object_id, row.destination, row.said or "", 0)
+    for key in over & sendings_of.keys():
+        row = sendings_of[key]
+        if queue.again(ledger, row.object_id, row.destination, row.tries, row.said or "", 0):
             log.warning("to be sent again", object=row.object_id, destination=row.destination)
+
+
+def answer_failed(ledger: Ledger) -> None:
+    """Answer senders again whose storage commitment could not be answered: the database failed.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
+    """
+    with named(ledger.place):
+        failed = queue_at(ledger).failed(PROMISE)
+    for transaction_uid, calling_ae_title, number in failed:
+        asked = find_promise(ledger, transaction_uid, calling_ae_title)
+        if not asked.answered:
+            answer_again(ledger, asked, int(number), 0)  # once: it has one key
 
 
 def queue_at(ledger: Ledger) -> DbosQueue:

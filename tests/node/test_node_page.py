@@ -267,7 +267,7 @@ def test_destinations(node: PageHouse, client: Client) -> None:
         node.lock(one)
         queue.park(node.ledger, one, "archive", "C000: cannot understand")
     node.clocks.ms += 60_000
-    queue.again(node.ledger, ids[0], "research", "503: later", 90)
+    queue.again(node.ledger, ids[0], "research", 0, "503: later", 90)
     queue.delivered(node.ledger, ids[1], "research", "200 OK")
     archive, research = views.targets(node.ledger, ["archive", "research"])
     assert (archive.states[Sending.PARKED], archive.said) == (3, "C000: cannot understand")

@@ -41,7 +41,7 @@ def node(tmp_path: Path) -> Iterator[PageHouse]:
         made.hold(held, "no position that the policy allows", "release it", "photographs")
         made.lock(sent)
         made.lock(refused)
-        queue.again(made.ledger, sent, "archive", "A700: out of resources", 60)
+        queue.again(made.ledger, sent, "archive", 0, "A700: out of resources", 60)
         queue.park(made.ledger, refused, "research", "409: a data set that does not match " * 4)
         made.hold(made.enter(3, LONG, b"no DICOM"), "is not DICOM", "look at the sender")
         made.hold(made.enter(4, 0), "has no study", "look at the sender")

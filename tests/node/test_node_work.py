@@ -17,8 +17,8 @@ from desk import Desk
 from medlocker_dicom.database import place_of
 from medlocker_dicom.errors import DiskFullError, VaultBusyError
 from medlocker_dicom.keyfile import load_identity
+from medlocker_dicom.node import commitment, logs
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node import logs
 from medlocker_dicom.node import work as working
 from medlocker_dicom.node.audit import Auditor
 from medlocker_dicom.node.config import NodeConfig, load_config
@@ -31,6 +31,7 @@ from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.routes import Facts, route_for
 from medlocker_dicom.node.spool import Spool
 from medlocker_dicom.node.work import Work, delay_s
+from medlocker_dicom.pipeline.lock import lock as lock_now
 from medlocker_dicom.vault.vault import open_vault
 
 ARCHIVES = {
@@ -318,8 +319,10 @@ def test_a_destination_that_does_not_take_it(shop: Shop) -> None:
     assert shop.state(one)[0] == State.DONE
 
 
-def test_a_source_that_was_locked_elsewhere_is_held(shop: Shop) -> None:
-    """The vault knows a lock whose file is not here: a second rendition is not made."""
+@pytest.mark.parametrize("rule", ["hold", "forward unlocked"])
+def test_a_source_that_was_locked_elsewhere_is_held(shop: Shop, rule: str) -> None:
+    """The vault knows a lock whose file is not here: no second rendition, and never as it came."""
+    with_route(shop, not_lockable=rule)
     eye = shop.desk.eye("src/a.dcm")
     shop.desk.good(
         "lock", eye, shop.desk / "out", "--to", "alice", "--models", "dr_classifier_tiny",
@@ -364,10 +367,64 @@ def test_grants_last_from_the_moment_of_the_lock(shop: Shop) -> None:
 
 
 def test_a_worker_that_comes_late_changes_nothing(shop: Shop) -> None:
-    """Taken for dead, it ends after another has delivered: nothing is sent again."""
+    """Taken for dead, it ends after another has delivered: nothing is sent or held again."""
     one = shop.receive(shop.desk.eye("a.dcm"))
     shop.run()
-    before = queue.find(shop.ledger, one)
+    before = [queue.find(shop.ledger, one), queue.delivery(shop.ledger, one, "two")]
     queue.outgoing(shop.ledger, one, State.LOCKED, "all", "1.2.3", "ab", ["one", "two"])
-    assert queue.find(shop.ledger, one) == before
+    assert not queue.postpone(shop.ledger, one, 0, "the vault is away", "", 0)
+    queue.hold(shop.ledger, one, "it cannot be locked", "", "all")
+    assert not queue.again(shop.ledger, one, "two", 0, "the archive is away", 0)
+    queue.park(shop.ledger, one, "two", "C000H cannot be understood")
+    queue.sent(shop.ledger, one, "two", "stored; asked to commit", "1.2.4")
+    assert [queue.find(shop.ledger, one), queue.delivery(shop.ledger, one, "two")] == before
     assert shop.entered.left == []
+
+
+@pytest.mark.parametrize("rule", ["hold", "forward unlocked"])
+def test_two_that_lock_the_same_make_one_lock(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    """One was taken for dead and was not: the quicker one's file is sent, and nothing is held."""
+    with_route(shop, not_lockable=rule)
+    one, others = shop.receive(shop.desk.eye("a.dcm")), iter(range(1))
+
+    def lock(*arguments: Any, **more: Any) -> Any:
+        made = lock_now(*arguments, **more)
+        for _ in others:
+            shop.work.process(one)
+        return made
+
+    monkeypatch.setattr(working, "lock", lock)
+    shop.run()
+    assert shop.state(one) == (State.DONE, "")
+    assert next(others, None) is None
+    (sent,) = {uid for _, uid in shop.archive.kept}
+    assert sent == queue.find(shop.ledger, one).result_uid != "1.2.3"
+    assert sorted(name for name, _ in shop.archive.kept) == ["one", "two"]
+    assert "1 instances" in shop.desk.good("vault", "check").out
+
+
+def test_a_locked_file_that_is_gone_holds_up_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two whose commitment is awaited, one's file was damaged: it is parked, both are seen."""
+    asked: list[str] = []
+    monkeypatch.setattr(working, "_COMMIT_S", -1.0)
+
+    def request(*arguments: Any) -> Outcome:
+        asked.append(arguments[3][0].instance_uid)
+        return Outcome(Kind.STORED, "asked to commit")
+
+    monkeypatch.setattr(commitment, "request", request)
+    ids = [shop.receive(shop.desk.eye(f"{n}.dcm", n)) for n in range(2)]
+    shop.archive.says = {"one": Outcome(Kind.RETRY, "A700H out of resources")}
+    shop.run()
+    for one in ids:
+        queue.sent(shop.ledger, one, "one", "stored; asked to commit", "1.2.4")
+    row = queue.find(shop.ledger, ids[0])
+    shop.work.spool.result(row.id, row.result).write_bytes(b"damaged")
+    shop.work.recommit()
+    states = [queue.delivery(shop.ledger, one, "one").state for one in ids]
+    assert states == [Sending.PARKED, Sending.SENT]
+    assert asked == [queue.find(shop.ledger, ids[1]).result_uid]
