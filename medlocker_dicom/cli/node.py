@@ -16,7 +16,6 @@ import typer
 from medlocker_dicom.cli.engine import check_node
 from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.cli.identity import read_private
-from medlocker_dicom.errors import MedLockerError
 from medlocker_dicom.files import write_private
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def group() -> None:
 def check(*, config: ConfigOption = Path("node.yaml")) -> None:
     """Check the configuration, and everything that it names."""
     check_node("the node needs")
-    found = _checked(config)
+    found = _checked_whole(config)
     names = ", ".join(found.destinations)
     line = f"{config}: {len(found.routes)} routes to {names}, in order"
     sys.stdout.write(plain(line) + "\n")
@@ -67,7 +66,7 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
     from medlocker_dicom.node.supervisor import Child, Supervisor  # noqa: PLC0415  the same
     from medlocker_dicom.node.workflows import open_ledger, prepare  # noqa: PLC0415  the same
 
-    found = _checked(config)
+    found = _checked_whole(config)
     spool = _spool(found)
     spool.prepare()
     log = _log(found, "node")
@@ -83,8 +82,8 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
     def children() -> list[Child]:
         nonlocal found
         try:
-            found = _checked(config)
-        except MedLockerError as error:
+            found = _checked_whole(config)
+        except Exception as error:  # noqa: BLE001  whatever it is: the node goes on
             log.error("node.yaml is unusable: it stays as it was", error=error)  # noqa: TRY400  no traceback
         if (found.listen.address, found.listen.port) != where:
             log.warning("another address or port is listened to after a restart alone")
@@ -121,7 +120,7 @@ def work(
     _work(_checked(config), name or _worker_name(0))
 
 
-def _checked(path: Path) -> NodeConfig:
+def _checked_whole(path: Path) -> NodeConfig:
     """Read node.yaml, and look at everything that it names.
 
     Raises
@@ -129,9 +128,24 @@ def _checked(path: Path) -> NodeConfig:
     MedLockerError
         Something cannot be used.
     """
+    from medlocker_dicom.node.checks import check_service  # noqa: PLC0415  the node's libraries
+
+    found = _checked(path)
+    check_service(found)
+    return found
+
+
+def _checked(path: Path) -> NodeConfig:
+    """Read node.yaml, and look at what a worker uses of it.
+
+    Raises
+    ------
+    MedLockerError
+        Something cannot be used.
+    """
     from medlocker_dicom.database import place_of  # noqa: PLC0415  SQLAlchemy
-    from medlocker_dicom.node.config import load_config  # noqa: PLC0415  the node's libraries
-    from medlocker_dicom.node.lockers import policy_of  # noqa: PLC0415  the same
+    from medlocker_dicom.node.checks import check_work  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.config import load_config  # noqa: PLC0415  the same
     from medlocker_dicom.vault import people  # noqa: PLC0415  the same
     from medlocker_dicom.vault.vault import open_vault  # noqa: PLC0415  the same
 
@@ -143,11 +157,11 @@ def _checked(path: Path) -> NodeConfig:
         with vault.reading() as connection:
             people.check_issuer(connection, issuer)
             for route in found.routes:
-                policy_of(route.lock)
                 for name in route.lock.recipients:
                     people.find_active(connection, name, "locked for")
     finally:
         vault.close()
+    check_work(found)
     return found
 
 

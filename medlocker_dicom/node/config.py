@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    WrapValidator,
     model_validator,
 )
 
@@ -25,6 +26,9 @@ from medlocker_dicom.errors import MedLockerError, UsageError
 from medlocker_dicom.files import check_called
 
 MAX_CONFIG_BYTES = 1 << 20
+_LONGEST_HOST = 253
+_LONGEST_WORDS = 300
+_CENTURY_H = 876_600
 FORWARD = "forward unlocked"
 """What a route has to say in words before anything leaves the node as it came."""
 
@@ -52,16 +56,50 @@ def _uid(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def _beside(path: Path, info: ValidationInfo) -> Path:
+def _beside(path: str, info: ValidationInfo) -> Path:
     """Take a relative path from the folder of the file that names it."""
+    if not path.strip() or not path.isprintable():
+        raise ValueError("is no path")
     base: Path = (info.context or {}).get("folder", Path())
-    return base / path.expanduser()
+    try:
+        return base / Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home of somebody who is not known here") from None
+
+
+def _file(value: object, _: object, info: ValidationInfo) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("is no path")  # noqa: TRY004  pydantic's errors are such
+    return _beside(str(value), info)
+
+
+def _database(text: str, info: ValidationInfo) -> str:
+    return text if "://" in text else str(_beside(text, info))
+
+
+def _host(text: str) -> str:
+    """Check the name or address of a machine, as the resolver will."""
+    try:
+        good = 1 <= len(text.encode("idna")) <= _LONGEST_HOST
+    except UnicodeError:
+        good = False
+    if not good or not text.isprintable() or set(text) & set(" /@[]"):
+        raise ValueError("is no name or address of a machine")
+    return text
+
+
+def _without_password(url: AnyHttpUrl) -> AnyHttpUrl:
+    if url.username is not None or url.password is not None:
+        raise ValueError("a password belongs into password_file, its user into user")
+    return url
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(_called)]
 UID = Annotated[str, AfterValidator(_uid)]
-File = Annotated[Path, AfterValidator(_beside)]
+File = Annotated[Path, WrapValidator(_file)]
+Database = Annotated[str, AfterValidator(_database)]
+Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -102,7 +140,7 @@ class Peer(_Strict):
 
     ae_title: AETitle
     addresses: tuple[IPv4Network | IPv6Network, ...] = ()
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
 
     @model_validator(mode="after")
@@ -138,14 +176,14 @@ class Listen(_Strict):
     """
 
     ae_title: AETitle = "MEDLOCKER"
-    address: str = "127.0.0.1"
+    address: Host = "127.0.0.1"
     port: Port = 11112
     tls: TLS | None = None
     peers: tuple[Peer, ...] = ()
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     associations: Annotated[int, Field(ge=1, le=1000)] = 50
     idle_s: Annotated[float, Field(gt=0, le=3600)] = 60
-    largest: ByteSize = ByteSize(2 << 30)
+    largest: Annotated[ByteSize, Field(ge=1)] = ByteSize(2 << 30)
     further_classes: tuple[UID, ...] = ()
 
 
@@ -161,7 +199,7 @@ class Limits(_Strict):
     """
 
     associations: Annotated[int, Field(ge=1, le=64)] = 2
-    per_minute: Annotated[int, Field(ge=1)] | None = None
+    per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class DicomDestination(_Strict):
@@ -185,7 +223,7 @@ class DicomDestination(_Strict):
 
     kind: Literal["dicom"]
     ae_title: AETitle
-    host: str
+    host: Host
     port: Port
     calling_ae_title: AETitle | None = None
     tls: TLS | None = None
@@ -212,7 +250,7 @@ class StowDestination(_Strict):
     """
 
     kind: Literal["stow"]
-    url: AnyHttpUrl
+    url: Annotated[AnyHttpUrl, AfterValidator(_without_password)]
     user: str | None = None
     password_file: File | None = None
     authorities: File | None = None
@@ -332,7 +370,7 @@ class Page(_Strict):
         After how many without a new object a study is called complete.
     """
 
-    address: str = "127.0.0.1"
+    address: Host = "127.0.0.1"
     port: Port = 8055
     user: str | None = None
     password_file: File | None = None
@@ -372,7 +410,7 @@ class Audit(_Strict):
     """
 
     file: File | None = None
-    syslog_host: str | None = None
+    syslog_host: Host | None = None
     syslog_port: Port = 6514
     authorities: File | None = None
     certificate: File | None = None
@@ -429,13 +467,13 @@ class NodeConfig(_Strict):
     listen: Listen = Listen()
     spool: File
     floor: ByteSize = ByteSize(5 << 30)
-    database: str | None = None
-    vault: str
+    database: Database | None = None
+    vault: Database
     issuer: File
     issuer_passphrase_file: File | None = None
     destinations: Annotated[dict[Name, Destination], Field(min_length=1)]
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
-    keep_hours: Annotated[float, Field(ge=0)] = 24
+    keep_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24
     page: Page = Page()
     audit: Audit = Audit()
     log: Log = Log()
@@ -449,6 +487,23 @@ class NodeConfig(_Strict):
             if strange := [one for one in route.destinations if one not in self.destinations]:
                 raise ValueError(f"route {route.name}: {strange[0]} is no destination")
         return self
+
+
+class _TwiceError(yaml.MarkedYAMLError):
+    def __str__(self) -> str:
+        return "a key is there twice"
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which PyYAML would forget the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  PyYAML's
+        """Make a mapping."""
+        keys = [one.value for one, _ in node.value if isinstance(one, yaml.ScalarNode)]
+        for number, (one, _) in enumerate(node.value):
+            if isinstance(one, yaml.ScalarNode) and one.value in keys[:number]:
+                raise _TwiceError(problem_mark=one.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -467,17 +522,21 @@ def load_config(path: Path) -> NodeConfig:
     if len(data) > MAX_CONFIG_BYTES:
         raise UsageError(f"{path}: is larger than {MAX_CONFIG_BYTES} bytes")
     try:
-        content: Any = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        content: Any = yaml.load(data, _Loader)  # noqa: S506  it is a SafeLoader
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML raises others than its own where a number or a date is none.
         mark = getattr(error, "problem_mark", None)
         place = f":{mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{place}: is no YAML") from error
+        twice = f": {error}" if isinstance(error, _TwiceError) else ""
+        raise UsageError(f"{path}{place}: is no YAML{twice}") from error
     try:
         return NodeConfig.model_validate(content, context={"folder": path.absolute().parent})
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(str(part) for part in fault["loc"])
         said = fault["msg"].removeprefix("Value error, ")
+        if len(said) > _LONGEST_WORDS:
+            said = said[:_LONGEST_WORDS] + "..."
         raise UsageError(
             f"{path}: {place + ': ' if place else ''}{said[:1].lower()}{said[1:]}",
             "pacs/node.yaml shows every key",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from medlocker_dicom.pipeline.lock import Locker
 from medlocker_dicom.pipeline.logo import read_logo
-from medlocker_dicom.pipeline.models import load_models
+from medlocker_dicom.pipeline.models import find_models, load_models
 from medlocker_dicom.pipeline.policy import make_policy
 from medlocker_dicom.vault import people
 
@@ -80,6 +80,19 @@ class Lockers:
         if path not in self._logos:
             self._logos[path] = read_logo(path)
         return self._logos[path]
+
+
+def check_lock(options: Lock) -> None:
+    """Check a route's policy, logo and models.
+
+    Raises
+    ------
+    UsageError, LogoError, BundleError
+        The first that cannot be used.
+    """
+    policy_of(options)
+    read_logo(options.logo)
+    find_models(options.models, options.bundles, options.trust_bundle)
 
 
 def policy_of(options: Lock) -> Policy:

@@ -18,6 +18,7 @@ from medlocker_dicom.node.sender_link import (
 )
 from medlocker_dicom.node.sender_object import Sendable, converted, sendable
 from medlocker_dicom.node.stow import StowSender
+from medlocker_dicom.node.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,9 @@ _MOST_CONTEXTS: Final = 120  # of the 128 that an association can have
 
 class Sender(Protocol):
     """Sends to one destination."""
+
+    def check(self) -> None:
+        """Check what is needed to send."""
 
     def send(self, path: Path) -> Outcome:
         """Send a file."""
@@ -81,6 +85,17 @@ class Senders:
             raise UsageError(f"{name} is no destination")
         return self._senders[name].send(path)
 
+    def check(self) -> None:
+        """Check certificates and passwords; nobody is called.
+
+        Raises
+        ------
+        UsageError
+            One cannot be used.
+        """
+        for sender in self._senders.values():
+            sender.check()
+
     def close(self) -> None:
         """Release the associations and connections that wait for a next file."""
         for sender in self._senders.values():
@@ -97,6 +112,11 @@ class DicomSender:
         self._lock = Lock()
         self._idle: list[Link] = []
         self._asked: dict[Wanted, None] = {}  # in order: what associations are proposed
+
+    def check(self) -> None:
+        """Check the certificates; raises as `Senders.check`."""
+        if self._destination.tls is not None:
+            client_context(self._destination.tls)
 
     def send(self, path: Path) -> Outcome:
         """Send a file; raises as `Senders.send`."""

@@ -83,6 +83,11 @@ class StowSender:
         self._url = str(destination.url).rstrip("/") + "/studies"
         self._pool: urllib3.PoolManager | None = None
 
+    def check(self) -> None:
+        """Check certificates and password; raises as `sender.Senders.check`."""
+        self._manager()
+        self._authorization()
+
     def send(self, path: Path) -> Outcome:
         """Send a file; raises as `sender.Senders.send`."""
         source = sendable(path)

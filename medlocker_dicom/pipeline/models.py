@@ -48,12 +48,20 @@ def load_models(
     UsageError
         A trusted name is not among them.
     """
+    bundles, segmenter = find_models(names, folder, trusted)
+    ensemble = Ensemble([Classifier(bundle, OnnxEngine(bundle)) for bundle in bundles])
+    return ensemble, Segmenter(segmenter, OnnxEngine(segmenter))
+
+
+def find_models(
+    names: Sequence[str], folder: Path | None = None, trusted: Collection[str] = ()
+) -> tuple[list[Bundle], Bundle]:
+    """Find the bundles of classifiers and of the segmenter, and load none; as `load_models`."""
     folders = bundle_folders(folder)
     bundles = _chosen(names, folders, trusted)
-    ensemble = Ensemble([Classifier(bundle, OnnxEngine(bundle)) for bundle in bundles])
     segmenter = find_bundle(SEGMENTER, folders, trusted)
     check_trust(trusted, [*bundles, segmenter])
-    return ensemble, Segmenter(segmenter, OnnxEngine(segmenter))
+    return bundles, segmenter
 
 
 def _chosen(names: Sequence[str], folders: list[Path], trusted: Collection[str]) -> list[Bundle]:

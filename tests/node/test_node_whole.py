@@ -186,7 +186,7 @@ def test_an_archive_that_commits(
 def test_node_yaml_is_read_again(
     owner: Desk, peer: Callable[[str], object], tmp_path: Path
 ) -> None:
-    """Routes change without a restart; a broken file changes nothing."""
+    """Routes change without a restart; a file that is broken, or names such, changes nothing."""
     peer("storescp")
     peer("storescu")
     eyes = sorted(owner.eyes("src", 3).iterdir())
@@ -195,14 +195,20 @@ def test_node_yaml_is_read_again(
         with running(owner, {"archive": _archive_at(port)}, route=none) as node:
             assert node.send(eyes[0]).returncode == 0
             node.wait_for({"held": 1})
-            node.reload(b"spool: [")
+            for broken in (b"spool: [", b"spool: 2026-13-45"):
+                node.reload(broken)
+            paths = {"certificate": "none.crt", "key": "none.key", "authorities": "none.crt"}
+            listen = {"port": node.port, "processes": 1, "tls": paths}
+            node.changes = {"listen": listen}
+            node.reload()
+            node.changes = {}
             assert node.send(eyes[1]).returncode == 0
             node.wait_for({"held": 2})
             node.route = {}
             node.reload()
             assert node.send(eyes[2]).returncode == 0
             node.wait_for({"held": 2, "done": 1})
-        assert "it stays as it was" in node.log
+        assert node.log.count("it stays as it was") == 3
 
 
 def test_from_pacs_to_archive_to_recipient(
