@@ -37,6 +37,7 @@ MAX_PDU: Final = 1 << 20
 an A-ASSOCIATE-RQ with 128 presentation contexts needs."""
 
 _BACKLOG: Final = 512
+_LAST_S: Final = 10.0
 #: Acknowledge at once, which Linux forgets again: DCMTK's senders write a PDU in pieces, and wait
 #: for the first to be acknowledged before they send the next (RFC 896, RFC 1122 4.2.3.2).
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
@@ -109,6 +110,7 @@ class _Handler(RequestHandler):
             super().handle()
             if self.association is not None:
                 self.association.join()
+                self.association.dul.join(_LAST_S)  # which may be taking in a last message
         finally:
             self.server.ended(self.association, self.request)
 

@@ -10,8 +10,13 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_READING: Final = Lock()
 VALUE: Final = "…"
 _FEWEST: Final = 8  # characters of a template that are its own
 _LONGEST: Final = 1000  # characters of a text that is looked for
@@ -19,7 +24,16 @@ _LONGEST: Final = 1000  # characters of a text that is looked for
 
 def own_words(text: str) -> str | None:
     """Return a text as our source says it; None where it says nothing like it."""
-    return _in(text, _here()) or _in(text, _everywhere())
+    return _in(text, _once(_here)) or _in(text, _once(_everywhere))
+
+
+def _once(read: Callable[[], _Ours]) -> _Ours:
+    """Read source in one thread while others wait.
+
+    Several that parse at once take many times as long, and Python 3.11 raises SystemError in some.
+    """
+    with _READING:
+        return read()
 
 
 def _in(text: str, ours: _Ours) -> str | None:

@@ -96,7 +96,7 @@ class Service:
     contexts
         Accepted presentation contexts.
     handlers
-        Of pynetdicom's events; not of EVT_REQUESTED, EVT_PDU_RECV, EVT_C_STORE.
+        Of pynetdicom's events; not of EVT_REQUESTED, EVT_PDU_RECV, EVT_DIMSE_RECV, EVT_C_STORE.
     """
 
     contexts: Sequence[PresentationContext] = ()
@@ -233,6 +233,7 @@ class Receiver:
         return [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_PDU_RECV, self._limits.watch),
+            (evt.EVT_DIMSE_RECV, self._limits.arrived),
             (evt.EVT_C_STORE, self._stored),
             *further,
         ]
@@ -293,6 +294,7 @@ class Receiver:
             return MedLockerError.status
         finally:
             if path is not None:
+                path.unlink(missing_ok=True)  # an object of the queue has another name by now
                 self._limits.forget(path)
 
     def _store(self, event: Event, path: Path | None, caller: Caller) -> int:

@@ -39,6 +39,7 @@ class Limits:
         self._spool, self._largest = spool, largest
         self._refused: dict[Path, MedLockerError] = {}
         self._dropped: dict[Path, int] = {}
+        self._whole: dict[Association, set[Path]] = {}
         self._lock = threading.Lock()
 
     def watch(self, event: Event) -> None:
@@ -67,6 +68,16 @@ class Limits:
         if dropped > 2 * self._largest:
             event.assoc.abort()
 
+    def arrived(self, event: Event) -> None:
+        """Know of a message that is whole (``EVT_DIMSE_RECV``).
+
+        pynetdicom takes it from its queue, and where it is no valid request it forgets its file.
+        """
+        file: Any = event.message._data_set_file  # noqa: SLF001  as above
+        if file is not None:
+            with self._lock:
+                self._whole.setdefault(event.assoc, set()).add(Path(file.name))
+
     def check(self, path: Path) -> None:
         """Check an object that has arrived.
 
@@ -84,12 +95,16 @@ class Limits:
         with self._lock:
             self._refused.pop(path, None)
             self._dropped.pop(path, None)
+            for paths in self._whole.values():
+                paths.discard(path)
 
     def clear(self, association: Association) -> None:
         """Remove the files that an association has left: half-arrived, or not looked at."""
         messages: list[Any] = [association.dimse.message]
         messages += [message for _, message in list(association.dimse.msg_queue.queue)]
-        for path in _files(messages):
+        with self._lock:
+            left = self._whole.pop(association, set())
+        for path in [*_files(messages), *left]:
             path.unlink(missing_ok=True)
             self.forget(path)
 

@@ -7,7 +7,9 @@ import json
 import logging
 import sys
 import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pydicom.config
@@ -19,7 +21,7 @@ from pynetdicom import _config as pynetdicom_config
 
 from factories import make_fundus
 from medlocker_dicom.errors import DiskFullError, NotFundusError, UIDError
-from medlocker_dicom.node import logs
+from medlocker_dicom.node import logs, own_words
 from medlocker_dicom.node.config import Listen, NodeConfig
 from medlocker_dicom.node.ledger import Entered, State
 from medlocker_dicom.node.log_fields import FIELDS, UndeclaredError
@@ -28,6 +30,7 @@ from medlocker_dicom.node.receiver_admission import Caller, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pydicom.dataset import Dataset
 
@@ -189,6 +192,24 @@ def test_a_reason_is_in_words_of_ours(stream: io.StringIO) -> None:
         "(withheld)",
         "(withheld)",
     ]
+
+
+def test_source_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads have something to say at once, and nothing was said before."""
+    real, begun = own_words._read, []
+
+    def read(folder: Path) -> Any:
+        begun.append(folder)
+        time.sleep(0.2)
+        return real(folder)
+
+    monkeypatch.setattr(own_words, "_read", read)
+    for cached in (own_words._here, own_words._everywhere):
+        cached.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        said = set(pool.map(own_words.own_words, ["no such words of ours"] * 8))
+    assert said == {None}
+    assert len(begun) == 2
 
 
 def test_what_the_receiver_says_is_declared(stream: io.StringIO) -> None:

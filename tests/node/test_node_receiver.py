@@ -17,6 +17,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_STORE
 from pynetdicom.dsutils import encode
+from pynetdicom.pdu_primitives import P_DATA
 
 from factories import save
 from medlocker_dicom.dicom.syntaxes import SOURCE_CLASSES
@@ -203,6 +204,45 @@ def test_hostile_uids_are_refused(node: Station, bad: str, where: str) -> None:
     assert bad not in repr(node.log.lines)
     assert node.rows() == node.kept() == []
     assert node.settled()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pynetdicom's
+@pytest.mark.parametrize(
+    ("context_id", "changes"),
+    [
+        (1, {"AffectedSOPInstanceUID": ""}),
+        (1, {"AffectedSOPClassUID": ""}),
+        (1, {"MessageID": None}),
+        (1, {"CommandField": 0xFFFF}),
+        (1, {"CommandField": None}),
+        (99, {}),
+    ],
+)
+def test_commands_that_are_none_leave_nothing(
+    node: Station, context_id: int, changes: dict[str, Any]
+) -> None:
+    """A whole data set after a command that pynetdicom turns down: nothing of it stays."""
+    wanted = Dataset()
+    wanted.AffectedSOPClassUID, wanted.AffectedSOPInstanceUID = PHOTOGRAPH, "1.2.3"
+    wanted.CommandField, wanted.MessageID, wanted.Priority = 0x0001, 1, 0
+    wanted.CommandDataSetType = 0x0000
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(wanted, keyword)
+        else:
+            wanted[keyword].value = value
+    with associated(node.port) as association:
+        parts = {b"\x03": encode(wanted, True, True), b"\x02": encoded(instance())}  # noqa: FBT003  implicit, little
+        for flag, part in parts.items():
+            assert part is not None
+            fragment = P_DATA()
+            pair: Any = [context_id, flag + part]
+            fragment.presentation_data_value_list = [pair]
+            association.dul.send_pdu(fragment)
+        assert until(lambda: not association.is_established)
+    assert until(node.settled)
+    assert node.rows() == node.kept() == []
+    assert dcmtk("echoscu", "-aec", "NODE", "127.0.0.1", node.port)[0] == 0
 
 
 @pytest.mark.parametrize(
