@@ -117,7 +117,7 @@ def work(
 ) -> None:
     """Lock and deliver for a node whose queue is PostgreSQL and whose spool is shared."""
     check_node("the node needs")
-    _work(_checked(config), name or _worker_name(0))
+    _work(_checked(config), name or _worker_name("work"))
 
 
 def _checked_whole(path: Path) -> NodeConfig:
@@ -184,8 +184,9 @@ def _vault(config: NodeConfig) -> Vault:
     return open_vault(place_of(config.vault))
 
 
-def _worker_name(number: int) -> str:
-    return f"{socket.gethostname()}-{number}"
+def _worker_name(which: int | str) -> str:
+    """Name a worker: those of `node run` have numbers, and `node work` beside them has none."""
+    return f"{socket.gethostname()}-{which}"
 
 
 def _log(config: NodeConfig, part: str) -> Log:

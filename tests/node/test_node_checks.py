@@ -7,6 +7,7 @@ import yaml
 from running_node import Node
 
 from desk import Desk, refused
+from medlocker_dicom.cli import node as commands
 
 TLS = {"certificate": "none.crt", "key": "none.key", "authorities": "none.crt"}
 ARCHIVE = {"kind": "dicom", "ae_title": "ARC", "host": "::1", "port": 4242}
@@ -60,3 +61,16 @@ def test_what_is_not(node: Node, changes: dict[str, Any], code: int, words: str)
     path.write_text(yaml.safe_dump(content))
     assert words in refused(node.desk, code, "", "node", "check", "--config", path)
     assert not node.spool.exists()
+
+
+def test_a_worker_without_a_name_has_none_of_the_nodes(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of one name would give each other's work back: the first of `node run` has another."""
+    names: list[str] = []
+    monkeypatch.setattr(commands, "_work", lambda _, name: names.append(name))
+    path = node.write()
+    node.desk.good("node", "work", "--config", path)
+    node.desk.good("node", "work", "--config", path, "--name", "worker1")
+    assert names[1] == "worker1"
+    assert names[0] not in {commands._worker_name(number) for number in range(64)}

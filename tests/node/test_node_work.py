@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,22 @@ def test_a_photograph_is_locked_and_sent_everywhere(shop: Shop) -> None:
     assert tidy(shop.ledger, shop.work.spool, 0) == 1
     assert shop.state(one)[0] == State.GONE
     assert list(shop.work.spool.root.rglob("*.dcm")) == []
+
+
+def test_who_comes_late_joins_its_series(shop: Shop) -> None:
+    """The second photograph of a series, a day after the first was delivered: one locked series."""
+    read = []
+    for number in range(2):
+        one = shop.receive(shop.desk.eye(f"{number}.dcm", number))
+        shop.run()
+        row = queue.find(shop.ledger, one)
+        read.append(dcmread(shop.work.spool.result(one, row.result)))
+        object.__setattr__(shop.work, "clock", lambda: datetime.now(UTC) + timedelta(days=1))
+    first, late = read
+    source = dcmread(shop.desk / "0.dcm")
+    assert first.StudyInstanceUID == late.StudyInstanceUID == source.StudyInstanceUID
+    assert first.SeriesInstanceUID == late.SeriesInstanceUID != source.SeriesInstanceUID
+    assert first.SOPInstanceUID != late.SOPInstanceUID
 
 
 def test_what_was_cut_off_is_found_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from medlocker_dicom.errors import VaultError
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node import promises, workflows
 from medlocker_dicom.node.commitment_messages import Reference
+from medlocker_dicom.node.config import NodeConfig
 from medlocker_dicom.node.ledger import Arrival, Ledger, Sending, State
 from medlocker_dicom.node.workflows import (
     DbosQueue,
@@ -260,3 +261,41 @@ def test_neither_silence_nor_errors_end_a_workers_heart(
         one.join(PATIENCE)
         assert not one.is_alive()
     assert desk.said.events == ["unexpected error", "the queue cannot be looked after"]
+
+
+def test_a_destination_is_worked_no_harder_than_it_says(desk: Desk) -> None:
+    """At most so many objects at once, and so many a minute; the rest waits."""
+    limits = {"associations": 2, "per_minute": 4}
+    there = {"kind": "dicom", "ae_title": "ARC", "host": "::1", "port": 4242, "limits": limits}
+    config = NodeConfig.model_validate(
+        {
+            "spool": "spool",
+            "vault": "vault.db",
+            "issuer": "issuer.key",
+            "destinations": {"archive": there},
+            "routes": [
+                {"name": "all", "lock": {"recipients": ["alice"]}, "destinations": ["archive"]}
+            ],
+        }
+    )
+    ids = {desk.lock(number, "archive") for number in range(8)}
+    now, most, sent = set[str](), [0], set[str]()
+
+    def deliver(one: str, *_: object) -> None:
+        now.add(one)
+        most.append(len(now))
+        time.sleep(0.5)
+        now.discard(one)
+        sent.add(one)
+
+    nothing = {name: lambda *_: None for name in ("process", "promise", "recommit")}
+    work = SimpleNamespace(ledger=desk.ledger, deliver=deliver, **nothing)
+    with workflows.working(desk.ledger.place, config, work, "one", desk.said):  # type: ignore[arg-type]  # as above
+        until = time.monotonic() + PATIENCE
+        while len(sent) < limits["per_minute"]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        time.sleep(3)
+    assert len(sent) == limits["per_minute"]
+    assert sent < ids
+    assert max(most) == limits["associations"]
