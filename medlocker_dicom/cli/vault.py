@@ -221,7 +221,7 @@ def rotate_issuer(
         count = rotate(store, old, next_)
         sys.stdout.write(
             f"{next_.public.fingerprint} succeeds {old.public.fingerprint}; {count} grants "
-            f"signed\nfrom now on say --issuer {new}\n"
+            f"signed\n{plain(f'from now on say --issuer {new}')}\n"
         )
 
 
@@ -254,7 +254,7 @@ def receive(
                 entered, strange = enter(store, receipt)
             except KeyRefusedError as error:
                 raise type(error)(f"{path}: {error}", error.hint) from error
-            others = f", {strange} left out: of objects that the vault does not know"
+            others = f", {strange} left out: of objects or outcomes that the vault does not know"
             line = f"{path}: {entered} new entries{others if strange else ''}"
             sys.stdout.write(plain(line) + "\n")
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from medlocker_dicom.errors import (
     DuplicateInstanceError,
@@ -398,6 +398,35 @@ def test_receipts_enter_the_chain_once(home: House) -> None:
         with pytest.raises(KeyFileError):
             receive(home.vault, strange)
     assert audit(home.vault) == before
+
+
+def test_no_recipient_fills_the_chain(home: House) -> None:
+    """However many receipts somebody writes: of an object and grant each outcome enters once."""
+    home.lock(0, ALICE)
+    grant_id = exported(home, "alice").grants[0].grant_id
+    unlocked = ReceiptEntry("1.2.1.0", grant_id, NOW, UNLOCKED)
+    assert receive(home.vault, sign_receipt(ALICE, [unlocked])) == (1, 0)
+    length = audit(home.vault).length
+    for day in range(3):
+        moment = NOW + timedelta(days=day)
+        flood = [
+            replace(unlocked, at=moment),
+            *(ReceiptEntry("1.2.1.0", None, moment, "NoGrantError") for _ in range(50)),
+            *(ReceiptEntry("1.2.1.0", None, moment, f"Made{'x' * n}Error") for n in range(30)),
+        ]
+        assert receive(home.vault, sign_receipt(ALICE, flood)) == (day == 0, 30)
+    assert audit(home.vault).length == length + 1
+    assert receive(home.vault, sign_receipt(ALICE, [unlocked, *flood[1:3]])) == (0, 0)
+    with home.vault.reading() as connection:
+        assert len(connection.execute(select(schema.receipts)).all()) == 2
+
+
+@pytest.mark.parametrize("outcome", ["GrantRevokedError", "PixelsChangedError", "ClockError"])
+def test_what_unlock_calls_a_refusal_is_one(quick: House, outcome: str) -> None:
+    """The errors that a recipient's program writes down are those that the vault takes."""
+    quick.lock(0, ALICE)
+    receipt = sign_receipt(ALICE, [ReceiptEntry("1.2.1.0", None, NOW, outcome)])
+    assert receive(quick.vault, receipt) == (1, 0)
 
 
 def test_the_history_of_one_instance(quick: House) -> None:
