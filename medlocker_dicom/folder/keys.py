@@ -61,8 +61,9 @@ class Keys:
     keyfiles
         Each verified and for this identity.
     issuer
-        The only issuer to trust, with those whom it succeeded or who succeeded it; None trusts
-        the one that each object names.
+        The only issuer to trust: by key files and lists that it signed, or a later one whom it
+        named as its successor. One who was before it signs nothing that counts any more, whoever
+        has that key now. None trusts the one that each object names.
     statuses
         Verified status lists of any issuer.
     packets
@@ -94,9 +95,8 @@ class Keys:
         """
         theirs = [k for k in self.keyfiles if issuer in k.lineage.verify_keys]
         if self.issuer is not None:
-            trusted = self.issuer.verify_key
-            theirs = [k for k in theirs if trusted in k.lineage.verify_keys]
-            if issuer != trusted and not theirs:
+            theirs = [k for k in theirs if self._trusts(k.lineage)]
+            if issuer != self.issuer.verify_key and not theirs:
                 raise SignatureError(
                     "locked by another issuer than the one given",
                     "check with the owner which issuer it should be",
@@ -124,7 +124,11 @@ class Keys:
         ClockError
             The grant expires, and the clock is behind what was signed before.
         """
-        theirs = [one for one in self.statuses if issuer in one.lineage.verify_keys]
+        theirs = [
+            one
+            for one in self.statuses
+            if issuer in one.lineage.verify_keys and self._trusts(one.lineage)
+        ]
         for status in theirs:
             status.check(key.grant.grant_id)
         known = max([key.issued, *(one.issued for one in theirs)])
@@ -134,6 +138,10 @@ class Keys:
                 f"{text_of(known)}",
                 "set the clock: this grant expires",
             )
+
+    def _trusts(self, lineage: Lineage) -> bool:
+        """Tell whether the trusted issuer, if there is one, signed or named who signed."""
+        return self.issuer is None or self.issuer.verify_key in lineage.verify_keys
 
     def beside(self, uid: str) -> LockBlock | None:
         """Look for an object's detached packet; `uid` is a checked UID.

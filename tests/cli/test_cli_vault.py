@@ -308,6 +308,30 @@ def test_after_a_rotation_old_and_new_issuer_are_trusted(owner: Desk) -> None:
     assert results(owner / "third") == set()
 
 
+def test_a_stolen_issuer_is_not_trusted_by_a_pin_of_the_next(owner: Desk) -> None:
+    """A thief hands a copy of the vault over to an own key: that passes without a pin alone."""
+    out = lock_for_alice(owner)
+    shutil.rmtree(out / "keys")
+    owner.good("vault", "backup", owner / "stolen.db")
+    theirs = ("--vault", owner / "stolen.db")
+    for vault, name in ((theirs, "mallory"), ((), "issuer-2")):
+        owner.good("vault", "rotate-issuer", "--new", owner.person(name), *vault)
+        signer = ("--issuer", owner.person(name))
+        owner.good("grant", "export", owner / name, "--to", "alice", *vault, *signer)
+    sign = ("--issuer", owner.person("mallory"))
+    revoked = owner / "mallory" / "revoked.mlstatus"
+    owner.good("grant", "revoke", "--to", "alice", "--status", revoked, *theirs, *sign)
+    shutil.copy(revoked, owner / "issuer-2")
+    forged, sound = (owner / name / "alice.mlkey" for name in ("mallory", "issuer-2"))
+    pin = ("--issuer", owner.public("issuer-2"))
+    outcome = owner.unlock(out, owner / "forged", "alice", "--key", forged, *pin)
+    assert (outcome.code, len(outcome.errors)) == (7, 1)
+    assert owner.unlock(out, owner / "revoked", "alice", "--key", sound).code == 3
+    assert owner.unlock(out, owner / "back", "alice", "--key", sound, *pin).code == 0
+    (owner / "mallory" / "revoked.mlstatus").unlink()
+    assert owner.unlock(out, owner / "fooled", "alice", "--key", forged).code == 0
+
+
 def test_receipts_come_back(owner: Desk) -> None:
     """Opened and refused objects alike; a changed receipt and a foreign one are refused."""
     out = lock_for_alice(owner)

@@ -1,6 +1,7 @@
 """Which grants count for an object: lineages, pinned issuers, status lists, the clock."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from medlocker_dicom.errors import (
     NoGrantError,
     SignatureError,
 )
-from medlocker_dicom.folder.keys import Keys
+from medlocker_dicom.folder.keys import Keys, _check_issuer
 from medlocker_dicom.keyfile import (
     Identity,
     KeyFile,
@@ -90,6 +91,37 @@ def test_a_pinned_issuer_excludes_all_others() -> None:
     victim = Keys(ALICE, (keyfile(MALLORY),), ISSUER.public)
     with pytest.raises(SignatureError, match="another issuer"):
         issuers(victim, MALLORY.public.verify_key)
+
+
+THEFT = Lineage(ISSUER.public).followed_by(MALLORY, ISSUER, NOW)
+
+
+@pytest.mark.parametrize("thief", [(ISSUER, None), (MALLORY, THEFT)])
+def test_a_stolen_key_is_of_no_use_against_a_pin_of_the_next(
+    thief: tuple[Identity, Lineage | None],
+) -> None:
+    """Who has the former issuer's key signs in its name, or names a successor of their own.
+
+    Whoever trusts the newest issuer alone takes none of it: neither keys nor lists.
+    """
+    signer, lineage = thief
+    files = (keyfile(signer, lineage), keyfile(SECOND, LINE))
+    assert signer.public.name in issuers(Keys(ALICE, files))  # without a pin it passes
+    pinned = Keys(ALICE, files, SECOND.public)
+    assert issuers(pinned) == ["second issuer"]
+    with pytest.raises(SignatureError, match="another issuer"):
+        issuers(Keys(ALICE, files[:1], SECOND.public))
+    with pytest.raises(SignatureError, match="not by"):
+        _check_issuer(Path("a.mlkey"), files[0].lineage, SECOND.public)
+    line = lineage or Lineage(signer.public)
+    forged = sign_status(signer, line, 99, [bytes(16)], NOW + timedelta(days=9999))
+    key = pinned.for_object(UID, OWN)[0]
+    with pytest.raises(GrantRevokedError):
+        Keys(ALICE, files, statuses=(forged,)).check(key, OWN, NOW)
+    Keys(ALICE, files, SECOND.public, statuses=(forged,)).check(key, OWN, NOW)
+    own = sign_status(SECOND, LINE, 2, [bytes(16)], NOW)
+    with pytest.raises(GrantRevokedError):
+        Keys(ALICE, files, SECOND.public, statuses=(forged, own)).check(key, OWN, NOW)
 
 
 def test_a_strangers_status_list_revokes_nothing() -> None:
