@@ -18,6 +18,7 @@ try:
 
     from medlocker_dicom import __version__
     from medlocker_dicom.cli import (
+        adopt,
         bundles,
         demo,
         grant,
@@ -51,6 +52,7 @@ app.command("demo")(demo.demo)
 app.add_typer(recipient.app, name="recipient")
 app.add_typer(grant.app, name="grant")
 vault.app.command("restore")(restore.restore)
+vault.app.command("adopt")(adopt.adopt)
 app.add_typer(vault.app, name="vault")
 app.add_typer(node.app, name="node")
 app.add_typer(bundles.app, name="bundles")

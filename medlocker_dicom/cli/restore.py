@@ -35,6 +35,6 @@ def restore(
         sys.stdout.write(plain(f"{kept}: the vault that was there") + "\n")
     sys.stdout.write(plain(f"{place}: {found.length} entries, {found.note}") + "\n")
     sys.stderr.write(
-        "what was locked, issued or revoked since the backup is not in it: revoke again what was "
-        "revoked\n"
+        "what was locked, issued or revoked since the backup is not in it: enter the folders that "
+        "were locked since, medlocker vault adopt, and revoke again what was revoked\n"
     )

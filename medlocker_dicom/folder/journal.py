@@ -8,7 +8,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from medlocker_dicom.errors import DestinationBusyError, DestinationError
+from medlocker_dicom.errors import DestinationBusyError, DestinationError, UsageError
 from medlocker_dicom.files import PART, PRIVATE, append_line, output_error, sha256_of, sync_folder
 
 if TYPE_CHECKING:
@@ -125,6 +125,40 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
         raise output_error(folder, error) from error
 
 
+def read_journal(folder: Path) -> tuple[dict[str, Any], Journal]:
+    """Read the journal of a run that is over or was interrupted; nothing is changed.
+
+    Returns
+    -------
+    tuple
+        What identifies the run, and the journal.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    DestinationBusyError
+        A process is writing to it.
+    DestinationError
+        It is damaged.
+    """
+    path = folder / NAME
+    if path.is_symlink() or not path.is_file():
+        raise UsageError(f"{folder}: holds no journal of a run")
+    try:
+        with path.open("rb") as stream:
+            if not _claimed(stream.fileno(), fcntl.LOCK_SH):
+                raise DestinationBusyError(
+                    f"{folder}: another process is writing to it", "wait for it to end"
+                )
+            lines, _ = _whole_lines(stream.read(), folder)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    if not lines:
+        raise UsageError(f"{folder}: its journal is empty")
+    return lines[0], Journal(folder, lines[1:])
+
+
 def is_claimed(folder: Path) -> bool:
     """Tell whether a process is writing to a folder that holds a journal."""
     try:
@@ -136,9 +170,11 @@ def is_claimed(folder: Path) -> bool:
 
 def _check_same(folder: Path, first: dict[str, Any], run: dict[str, Any]) -> None:
     if first != json.loads(json.dumps(run)):
+        since = "; where its vault has changed since: medlocker vault adopt"
         raise DestinationError(
             f"{folder}: holds a run with another source, other options, models or recipients",
-            "choose a new folder, or repeat the command that began it",
+            "choose a new folder, or repeat the command that began it"
+            + (since if first.get("vault") else ""),
         )
 
 

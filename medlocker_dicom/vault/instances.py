@@ -15,7 +15,7 @@ from medlocker_dicom.errors import (
     UsageError,
     VaultChangedError,
 )
-from medlocker_dicom.keyfile import fingerprint_of
+from medlocker_dicom.keyfile import fingerprint_of, sign_grant
 from medlocker_dicom.keyfile.moments import moment_of, text_of
 from medlocker_dicom.vault import people
 from medlocker_dicom.vault.rows import grant_row
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
-    from medlocker_dicom.keyfile import Grant, Lineage
+    from medlocker_dicom.keyfile import Grant, Identity, Lineage
     from medlocker_dicom.vault.vault import Vault, Writing
 
 
@@ -185,6 +185,64 @@ def keep(
         check_new(connection, instance.source_uid)
     _check_signed(people.lineage(connection), issued)
     _check_whom(connection, issued)
+    _put(writing, instance, issued)
+    return True
+
+
+def adopt(writing: Writing, issuer: Identity, instance: Instance, issued: Sequence[Grant]) -> bool:
+    """Store a lock that is older than what the vault has become: completed, or entered again.
+
+    Who was the issuer then may have handed over: the grants are signed anew. Who was to receive
+    may be retired now: what they were issued is stored, so that it can be revoked.
+
+    Parameters
+    ----------
+    writing
+        All of it is stored, or nothing.
+    issuer
+        The vault's present issuer, who signs.
+    instance
+        What was locked, by it or by one before it.
+    issued
+        Its grants, signed by who locked it.
+
+    Returns
+    -------
+    bool
+        False where the vault held exactly this lock already.
+
+    Raises
+    ------
+    DuplicateInstanceError
+        The vault knows another lock of the source.
+    SignatureError
+        Who locked it is not of the vault's issuers, or did not sign a grant.
+    UsageError
+        One of those whom it is for was never in the vault.
+    VaultError
+        The issuer is not the vault's.
+    """
+    connection = writing.connection
+    if _holds(connection, instance.locked_uid, [grant.grant_id for grant in issued]):
+        return False
+    people.check_issuer(connection, issuer).check_includes(instance.issuer)
+    for grant in issued:
+        grant.verify(instance.issuer)
+    check_new(connection, instance.source_uid)
+    known = people.ids(connection)
+    for grant in issued:
+        if grant.recipient not in known:
+            raise UsageError(
+                f"it is for {fingerprint_of(grant.recipient)}, who is not in the vault",
+                "add them first: medlocker recipient add",
+            )
+    _put(writing, instance, [sign_grant(grant, issuer) for grant in issued])
+    return True
+
+
+def _put(writing: Writing, instance: Instance, issued: Sequence[Grant]) -> None:
+    """Store a lock; grants of earlier ones of its source end."""
+    connection = writing.connection
     earlier = select(instances.c.locked_uid).where(instances.c.source_uid == instance.source_uid)
     replaced = list(connection.scalars(earlier))
     connection.execute(
@@ -208,7 +266,6 @@ def keep(
     for grant in issued:
         connection.execute(insert(grants), grant_row(grant, writing.now))
         note_grant(writing, "granted", grant)
-    return True
 
 
 def _check_signed(lineage: Lineage, issued: Sequence[Grant]) -> None:

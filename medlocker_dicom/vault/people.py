@@ -301,6 +301,12 @@ def active(connection: Connection, *conditions: ColumnElement[bool]) -> list[Rec
     return _signed(connection, query.where(recipients.c.retired.is_(None), *conditions))
 
 
+def ids(connection: Connection) -> set[bytes]:
+    """Read the id of each recipient, retired or not; raises as `everyone`."""
+    query = select(recipients, literal(0).label("live_grants"))
+    return {one.public.id for one in _signed(connection, query)}
+
+
 def _signed(connection: Connection, query: Select[Any]) -> list[Recipient]:
     rows = connection.execute(query.order_by(recipients.c.name)).all()
     if not rows:
