@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from medlocker_dicom.cli.guard import plain
 from medlocker_dicom.errors import DestinationError, IdentityError, OutputError, UsageError
 from medlocker_dicom.files import check_called, write_file
 from medlocker_dicom.keyfile import (
@@ -55,6 +56,8 @@ def new(
     name: Annotated[str, typer.Option(help="A name that others see in the public key.")] = "",
 ) -> None:
     """Write a new identity to FILE (mode 0600) and its public half to FILE.pub."""
+    if not file.name:
+        raise DestinationError(f"{file}: is a folder", "name a file")
     public_path = file.with_name(file.name + ".pub")
     if public_path.exists():
         raise DestinationError(f"{public_path} exists", "choose another name")
@@ -68,10 +71,10 @@ def new(
         file.unlink()  # nothing was sealed to it yet, and the name is free for another try
         raise
     if no_passphrase:
-        sys.stderr.write(f"{file} has no passphrase: whoever can read it can use it\n")
+        sys.stderr.write(plain(f"{file} has no passphrase: whoever can read it can use it") + "\n")
     sys.stdout.write(
-        f"{file}\n{public_path}\nfingerprint {identity.public.fingerprint}\n"
-        f"in words    {identity.public.words}\n"
+        f"{plain(str(file))}\n{plain(str(public_path))}\n"
+        f"fingerprint {identity.public.fingerprint}\nin words    {identity.public.words}\n"
     )
 
 
@@ -133,6 +136,8 @@ def read_public_keys(paths: Sequence[Path]) -> dict[str, PublicIdentity]:
         if not files:
             raise UsageError(f"{path}: holds no .pub file")
         for file in files:
+            if file != path and not file.is_file():  # a pipe would keep its reader waiting
+                raise IdentityError(f"{file}: is no plain file")
             public = read_public(file)
             name = file.name.removesuffix(".pub").removesuffix(".key")
             check_called(name)
@@ -180,7 +185,8 @@ def read_issuer(path: Path | None, passphrase_file: Path | None, *, make: bool =
             if not own.exists():
                 raise
             return read_private(own, passphrase_file)  # another process made it meanwhile
-        sys.stderr.write(f"made {own}, without a passphrase: keep it safe, it signs your grants\n")
+        made = f"made {own}, without a passphrase: keep it safe, it signs your grants"
+        sys.stderr.write(plain(made) + "\n")
     return read_private(own, passphrase_file)
 
 

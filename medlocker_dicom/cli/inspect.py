@@ -67,6 +67,8 @@ def describe(path: Path) -> Facts:
     """
     if path.is_dir():
         return _bundle(path)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is no plain file")  # a pipe would keep its reader waiting
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)

@@ -177,3 +177,18 @@ def test_a_place_that_cannot_be_written_is_named(desk: Desk, place: str) -> None
     assert (outcome.code, len(outcome.errors)) == (9, 1)
     assert place in outcome.errors[0]
     assert tree(desk.root) == {"file"}
+
+
+@pytest.mark.parametrize("place", ["/", ""])
+def test_a_file_without_a_name_is_refused(desk: Desk, place: str) -> None:
+    """The root, and nothing at all: one error."""
+    outcome = desk.run("identity", "new", place, "--no-passphrase")
+    assert (outcome.code, len(outcome.errors)) == (9, 1)
+
+
+def test_a_file_name_cannot_write_to_the_terminal(desk: Desk) -> None:
+    """Control characters in the name are shown, not sent."""
+    path = desk / "a\x1b[2J\nb.key"
+    outcome = desk.good("identity", "new", path, "--no-passphrase", "--name", "a")
+    assert "a\\x1b[2J\\x0ab.key.pub\n" in outcome.out
+    assert "\x1b" not in outcome.out + outcome.err

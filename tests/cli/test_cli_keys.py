@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from desk import QUICK, Desk, granted, lock_for_alice, refused, tree
 from medlocker_dicom.keyfile import caps, load_receipt
@@ -66,6 +68,53 @@ def test_pipes_called_as_keys_do_not_hang(archive: Desk, desk: Desk) -> None:
     for option, name in (("--key", "x.mlkey"), ("--status", "x.mlstatus")):
         command = ("verify", out, *identity, option, out / "keys" / name)
         refused(desk, 7, f"{name}: is no plain file", *command)
+
+
+def test_pipes_among_public_keys_do_not_hang(owner: Desk) -> None:
+    """In a folder of public keys, and inspected: one error that names the pipe, nobody is added."""
+    folder = owner / "friends"
+    folder.mkdir()
+    shutil.copy(owner.public("bob"), folder / "bob.pub")
+    os.mkfifo(folder / "carol.pub")
+    before = owner.good("recipient", "list").out
+    refused(owner, 7, "carol.pub: is no plain file", "recipient", "add", folder)
+    refused(owner, 2, "carol.pub: is no plain file", "inspect", folder / "carol.pub")
+    assert owner.good("recipient", "list").out == before
+
+
+@pytest.mark.parametrize(
+    ("command", "queries"),
+    [(("recipient", "list"), 2), (("grant", "list"), 1), (("grant", "list", "--to", "alice"), 3)],
+)
+def test_lists_ask_as_often_for_many_as_for_few(
+    owner: Desk, command: tuple[str, ...], queries: int
+) -> None:
+    """No query a name, and none a grant: the database counts."""
+    lock_for_alice(owner, 1)
+    asked: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("SELECT") and " FROM (" not in statement:
+            asked.append(statement)
+
+    def ours() -> int:
+        asked.clear()
+        event.listen(Engine, "before_cursor_execute", note)
+        try:
+            owner.good(*command)
+        finally:
+            event.remove(Engine, "before_cursor_execute", note)
+        return sum(
+            any(name in one for name in ("recipient", "key_grant", "issuer")) for one in asked
+        )
+
+    few = ours()
+    assert few == queries
+    for number in range(12):
+        owner.good("recipient", "add", owner.public(f"guest-{number}"))
+    for name in ("guest-1", "guest-2"):
+        owner.good("grant", "reissue", "--to", name, "--custodian", owner.person("custodian"))
+    assert ours() == few
 
 
 def test_a_list_is_not_replaced_by_one_that_revokes_less(owner: Desk) -> None:

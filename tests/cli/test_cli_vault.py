@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ from desk import (
     same_pixels,
     tree,
 )
+from medlocker_dicom.database import place_of
 from medlocker_dicom.folder import lock as folder_lock
 from medlocker_dicom.keyfile import (
     dump_detached,
@@ -28,6 +30,7 @@ from medlocker_dicom.keyfile import (
     load_detached,
     load_identity,
 )
+from medlocker_dicom.vault.vault import open_vault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -293,7 +296,8 @@ def test_after_a_rotation_old_and_new_issuer_are_trusted(owner: Desk) -> None:
     shutil.rmtree(out / "keys")
     old = owner / "config" / "medlocker" / "issuer.key"
     new = owner.person("issuer-2")
-    owner.good("vault", "rotate-issuer", "--new", new)
+    moved = shutil.copy(new, owner / "a\x1b[2J.key")
+    assert "\x1b" not in owner.good("vault", "rotate-issuer", "--new", moved).out
     refused(
         owner, 10, "is not the vault's issuer", "grant", "export", out / "keys", "--to", "alice"
     )
@@ -533,6 +537,25 @@ def test_a_clock_is_reset_by_the_issuer_alone(owner: Desk) -> None:
         owner, 10, "is not the vault's issuer",
         "vault", "reset-clock", "--issuer", owner.person("mallory"),
     )  # fmt: skip
+
+
+def test_a_clock_of_a_far_future_is_put_right(owner: Desk) -> None:
+    """A machine whose clock was wrong wrote: later commands say what to do, and then go on."""
+    place = place_of(str(owner / "data/medlocker/vault.db"))
+    ahead = open_vault(place, lambda: datetime.now(UTC) + timedelta(days=9000))
+    issuer = load_identity((owner / "config/medlocker/issuer.key").read_bytes(), bytes)
+    with ahead.writing() as writing:
+        writing.note("exported", name="alice")
+        writing.checkpoint(issuer)
+    ahead.close()
+    add = ("recipient", "add", owner.public("bob"))
+    said = refused(owner, 7, "before the vault's last entry", *add)
+    assert "medlocker vault reset-clock" in said
+    assert "is set back from" in owner.good("vault", "reset-clock").out
+    owner.good(*add)
+    lock_for_alice(owner, 1)
+    assert "all in order" in owner.good("vault", "check").out
+    assert "clock-reset" in owner.good("vault", "audit", "--history").out
 
 
 NO_UTF_8 = os.fsdecode(b"caf\xe9")
