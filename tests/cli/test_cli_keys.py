@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import Engine, event
 
 from desk import QUICK, Desk, granted, lock_for_alice, refused, tree
+from medlocker_dicom.cli import progress
 from medlocker_dicom.keyfile import caps, load_receipt
+from medlocker_dicom.vault import reissue
 
 
 def test_a_receipt_tells_of_earlier_runs_too(archive: Desk, desk: Desk) -> None:
@@ -68,6 +70,78 @@ def test_pipes_called_as_keys_do_not_hang(archive: Desk, desk: Desk) -> None:
     for option, name in (("--key", "x.mlkey"), ("--status", "x.mlstatus")):
         command = ("verify", out, *identity, option, out / "keys" / name)
         refused(desk, 7, f"{name}: is no plain file", *command)
+
+
+def test_recipients_are_added_from_a_folder(owner: Desk) -> None:
+    """All of its public keys by the names of their files, with words; all or none."""
+    folder = owner / "friends"
+    folder.mkdir()
+    for name in ("bob", "carol"):
+        shutil.copy(owner.public(name), folder / f"{name}.pub")
+    (folder / "notes.txt").write_text("not a key")
+    (folder / "eve.pub").write_bytes(owner.person("eve").read_bytes())
+    before = owner.good("recipient", "list").out
+    refused(owner, 7, "eve.pub", "recipient", "add", folder)
+    assert owner.good("recipient", "list").out == before
+    (folder / "eve.pub").unlink()
+    said = owner.good("recipient", "add", folder).out
+    for name in ("bob", "carol"):
+        public = owner.identity(name).public
+        assert f"{name} {public.fingerprint}\n  {public.words}\n" in said
+        assert len(public.words.split()) == 15
+    listed = {one["name"] for one in json.loads(owner.good("recipient", "list", "--json").out)}
+    assert listed == {"alice", "bob", "carol", "custodian"}
+
+
+def test_grants_by_each_level(owner: Desk) -> None:
+    """One command for an instance, a series, a study, or all; revoked by the same words."""
+    for number, (study, series) in enumerate([("1", "1"), ("1", "2"), ("2", "3"), ("2", "3")]):
+        uids = {"study_uid": f"1.2.3.{study}", "series_uid": f"1.2.4.{series}"}
+        owner.eye(f"src/eye{number}.dcm", number, **uids)
+    owner.good("lock", owner / "src", owner / "locked", "--to", "alice", *QUICK)
+    levels: list[tuple[int, tuple[str, ...]]] = [
+        (1, ("--instance", "1.2.826.0.1.3680043.10.9.2")),
+        (2, ("--series", "1.2.4.3")),
+        (2, ("--study", "1.2.3.1")),
+        (3, ("--study", "1.2.3.2", "--series", "1.2.4.1")),
+        (4, ()),
+    ]
+    keeper = ("--custodian", owner.person("custodian"))
+    for number, (count, chosen) in enumerate(levels):
+        name = f"guest-{number}"
+        owner.good("recipient", "add", owner.public(name), "--name", name)
+        said = owner.good("grant", "reissue", "--to", name, *keeper, *chosen).out
+        assert said.startswith(f"{count} grants issued")
+        assert owner.good("grant", "list", "--to", name).out.count(" live") == count
+        sent = owner.good("grant", "export", owner / name, "--to", name, *chosen).out
+        assert f"{count} grants" in sent
+        key = owner / name / f"{name}.mlkey"
+        outcome = owner.unlock(owner / "locked", owner / f"back-{number}", name, "--key", key)
+        assert f"{count} good, {4 - count} failed" in outcome.out
+        revoke = ("grant", "revoke", "--to", name, "--status", owner / f"{number}.mlstatus")
+        assert f"{count} grants of {name} revoked" in owner.good(*revoke, *chosen).out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_batches_show_how_far_they_are(
+    owner: Desk, monkeypatch: pytest.MonkeyPatch, *, terminal: bool
+) -> None:
+    """On a terminal a bar; elsewhere a line every few seconds, here at each batch."""
+    lock_for_alice(owner, 3)
+    owner.good("recipient", "add", owner.public("bob"))
+    monkeypatch.setattr(reissue, "BATCH", 1)
+    monkeypatch.setattr(progress, "_EVERY", -1)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    keeper = ("--custodian", owner.person("custodian"))
+    said = owner.good("grant", "reissue", "--to", "bob", *keeper).err
+    if terminal:
+        assert "issuing" in said
+        assert "100%" in said
+    else:
+        assert [line for line in said.splitlines() if line.startswith("issuing")] == [
+            f"issuing {done}/3" for done in range(4)
+        ]
 
 
 def test_pipes_among_public_keys_do_not_hang(owner: Desk) -> None:

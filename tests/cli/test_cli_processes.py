@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from desk import QUICK, Desk, granted, record_of, results, same_pixels, tree
+from desk import QUICK, Desk, granted, record_of, refused, results, same_pixels, tree
+from issuing import Issuing
+from medlocker_dicom import database
 from medlocker_dicom.dicom.locked import read_locked
+from medlocker_dicom.vault.reissue import BATCH
 
 EYES = 8
 
@@ -131,6 +135,51 @@ def test_a_disk_that_fills_up(office: Desk, tmpfs: Path) -> None:
     assert again.err.count(" already ") == len(done)
     assert office.unlock(tmpfs / "out", office / "back", "alice").code == 0
     assert same_pixels(office / "src" / "eye7.dcm", office / "back" / "eye7.dcm")
+
+
+def test_a_vault_on_a_disk_that_fills_up(tmp_path: Path, tmpfs: Path) -> None:
+    """Issuing stops with one error and nothing half-issued; with room it does the rest."""
+    desk = Issuing(tmp_path, str(tmp_path / "vault.db"), 1200)
+    desk.prepare().vault.close()
+    size = (tmp_path / "vault.db").stat().st_size
+    subprocess.run(["mount", "-o", f"remount,size={size + (1200 << 10)}", str(tmpfs)], check=True)
+    shutil.move(tmp_path / "vault.db", tmpfs / "vault.db")
+    desk = replace(desk, place=str(tmpfs / "vault.db"))
+    with desk.start() as process:
+        _, err = process.communicate()
+    assert process.returncode == 9
+    assert err.count("medlocker: error: ") == 1
+    assert "vault.db: no space left" in err
+    subprocess.run(["mount", "-o", "remount,size=40m", str(tmpfs)], check=True)
+    grants, live = desk.check()
+    assert grants == live < 2400
+    assert (grants - 1200) % BATCH == 0
+    assert desk.finish() == 2400 - grants
+    assert desk.check() == (2400, 2400)
+
+
+def test_a_vault_that_another_process_holds(owner: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who writes waits, then says so; who reads does not wait; afterwards all is as before."""
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
+    program = (
+        "import sqlite3, sys\n"
+        "held = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "held.execute('BEGIN IMMEDIATE')\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(owner / "data/medlocker/vault.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        said = refused(
+            owner, 10, "another process has held it", "recipient", "add", owner.public("bob")
+        )
+        assert "try again later" in said
+        assert "alice" in owner.good("recipient", "list").out
+        holder.communicate()
+    owner.good("recipient", "add", owner.public("bob"))
+    assert "all in order" in owner.good("vault", "check").out
 
 
 def test_unlocking_onto_a_disk_that_fills_up(archive: Desk, tmpfs: Path) -> None:
