@@ -71,12 +71,12 @@ class OnnxEngine:
             self._session = _session(path, options)
         except Exception:  # noqa: BLE001  the runtime has no common base; the cache is damaged
             path.unlink(missing_ok=True)
-            with _running(bundle, "ONNX Runtime"):
+            with running(bundle, "ONNX Runtime"):
                 self._session = _session(exported(bundle, path.parent), options)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network row by row."""
-        with _running(self._bundle, _size(inputs)):
+        with running(self._bundle, _size(inputs)):
             rows = [self._session.run(None, {"image": row[None]})[0] for row in inputs]
             return np.concatenate([np.asarray(row, np.float32) for row in rows])
 
@@ -100,14 +100,14 @@ class TorchEngine:
         """Run the network."""
         together = self._device.type == "cuda"
         batches = [inputs] if together else [row[None] for row in inputs]
-        with torch.no_grad(), _running(self._bundle, _size(inputs)):
+        with torch.no_grad(), running(self._bundle, _size(inputs)):
             rows = [self._network(torch.from_numpy(b).to(self._device)).cpu() for b in batches]
             answer: NDArray[np.float32] = torch.cat(rows).numpy()
         return answer
 
 
 @contextmanager
-def _running(bundle: Bundle, where: str) -> Iterator[None]:
+def running(bundle: Bundle, where: str) -> Iterator[None]:
     """Say whose network it is that does not run, and on what."""
     try:
         yield
@@ -174,7 +174,7 @@ def _stamp(bundle: Bundle) -> str:
 
 def _export(network: nn.Module, bundle: Bundle, path: Path) -> None:
     side = bundle.input_size if bundle.kind == "dr-classifier" else 64
-    with _running(bundle, f"{side} x {side} px"), warnings.catch_warnings():
+    with running(bundle, f"{side} x {side} px"), warnings.catch_warnings():
         # The exporter that replaces this one needs a further package. What it warns of,
         # sizes taken as constant, holds: MONAI's padding is for odd sizes, ours are even.
         warnings.simplefilter("ignore")

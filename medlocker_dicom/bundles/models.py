@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from medlocker_dicom.bundles.gradients import Gradients
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
 from medlocker_dicom.errors import BundleFormatError
 
@@ -117,6 +119,11 @@ class Ensemble:
         """Weighted mean of the models' probabilities (eq. 8), float64 (B, classes)."""
         mean: NDArray[np.float64] = np.tensordot(self.weights, self.each(crops), 1)
         return mean
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """The same networks in torch, loaded when first asked for."""
+        return Gradients(self.classifiers, self.weights)
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""

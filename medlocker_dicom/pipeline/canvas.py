@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from medlocker_dicom.bundles.preprocess import Crop, cut, resample
-from medlocker_dicom.watermark.alpha import alpha_map
+from medlocker_dicom.watermark.alpha import alpha_map, grid_cell, grid_shape
 from medlocker_dicom.watermark.placement import ALPHA_MAX, ALPHA_MIN, Placement
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Canvas:
         width = min(size, ceil(logo.width / self._scale))
         height = min(size, ceil(logo.height / self._scale))
         self.logo_size = (width, height)
+        self._logo_shape = logo.alpha.shape
         under = (
             max(logo.height, round(height * self._scale)),
             max(logo.width, round(width * self._scale)),
@@ -91,13 +92,18 @@ class Canvas:
         result: NDArray[np.bool_] = picked & inside
         return result
 
-    def placement(self, alpha: int, x: int, y: int) -> Placement:
+    @property
+    def clean(self) -> NDArray[np.float32]:
+        """The canvas without a logo, float32 (size, size, 3), 0 to 255."""
+        return self._base.copy()
+
+    def placement(self, alpha: int, x: int, y: int, grid: bytes = b"") -> Placement:
         """Bring a canvas position to the photograph."""
         there = (
             int(self._full(np.array(x), self._crop.x)),
             int(self._full(np.array(y), self._crop.y)),
         )
-        return Placement(*there, alpha)
+        return Placement(*there, alpha, grid)
 
     def compose(self, genes: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Compose candidates.
@@ -121,6 +127,79 @@ class Canvas:
             mixed = under * (1 - plane[..., 3:]) + plane[..., :3]
             image[y : y + height, x : x + width] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
         return composed
+
+    def listed(
+        self, xy: tuple[int, int], alphas: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compose one candidate whose opacity differs from px to px.
+
+        Parameters
+        ----------
+        xy
+            Column and row on the canvas.
+        alphas
+            float32 (h', w') of `logo_size`: ALPHA_MIN to ALPHA_MAX.
+
+        Returns
+        -------
+        tuple
+            float32 (size, size, 3), 0 to 255; and how the px under the logo change with their
+            opacity, float32 (h', w', 3).
+        """
+        (x, y), (width, height) = xy, self.logo_size
+        upper = np.clip(np.searchsorted(KNOTS, alphas), 1, len(KNOTS) - 1)
+        high = np.take_along_axis(self._planes, upper[None, ..., None], 0)[0]
+        low = np.take_along_axis(self._planes, upper[None, ..., None] - 1, 0)[0]
+        gap = (KNOTS[upper] - KNOTS[upper - 1]).astype(np.float32)
+        slope = (high - low) / gap[..., None]
+        plane = low + slope * (alphas - KNOTS[upper - 1].astype(np.float32))[..., None]
+        image = self._base.copy()
+        under = self._base[y : y + height, x : x + width]
+        image[y : y + height, x : x + width] = under * (1 - plane[..., 3:]) + plane[..., :3]
+        return image, slope[..., :3] - under * slope[..., 3:]
+
+    def scored(self, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score every placement to first order: the change that `gradient` foretells.
+
+        The gradient is correlated with the logo, at the opacity of every knot.
+
+        Parameters
+        ----------
+        gradient
+            float32 (size, size, 3): of an objective by the px of the clean canvas.
+
+        Returns
+        -------
+        ndarray
+            float32 (knots, size - h' + 1, size - w' + 1).
+        """
+        lost = -(gradient * self._base).sum(-1, keepdims=True)
+        field = np.concatenate([gradient, lost], -1).astype(np.float32)
+        scores = [cv2.matchTemplate(field, plane, cv2.TM_CCORR) for plane in self._planes]
+        return np.stack([np.asarray(one, np.float32) for one in scores])
+
+    def lattice(self, cells: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How a grid of opacities spreads over the logo's px.
+
+        Returns
+        -------
+        tuple
+            float32 (h', rows) and (w', columns): opacities are ``rows @ nodes @ columns.T``.
+        """
+        cell = grid_cell(self._logo_shape, cells)
+        rows, columns = grid_shape(self._logo_shape, cells)
+        return (
+            self._hats(self.logo_size[1], rows, self._logo_shape[0], cell),
+            self._hats(self.logo_size[0], columns, self._logo_shape[1], cell),
+        )
+
+    def _hats(self, count: int, nodes: int, extent: int, cell: int) -> NDArray[np.float32]:
+        """Share of each node in each px of one axis, float32 (count, nodes)."""
+        middle = ((np.arange(count) + 0.5) * self._scale - 0.5).clip(0, extent - 1) / cell
+        shares: NDArray[np.float32] = np.maximum(
+            0, 1 - np.abs(middle[:, None] - np.arange(nodes))
+        ).astype(np.float32)
+        return shares
 
     def _plane(self, alpha: int) -> NDArray[np.float32]:
         upper = int(np.clip(np.searchsorted(KNOTS, alpha), 1, len(KNOTS) - 1))

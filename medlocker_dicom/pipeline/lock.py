@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import count
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import medlocker_dicom
+from medlocker_dicom.bundles.gradients import View, draw_view
 from medlocker_dicom.bundles.preprocess import retina_crop
 from medlocker_dicom.dicom.attributes import pack_attributes
 from medlocker_dicom.dicom.capture import attach_packet, build_capture
@@ -30,17 +32,21 @@ from medlocker_dicom.lesions.boxes import Box, lesion_boxes
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import feasible_positions
 from medlocker_dicom.pipeline.binding import binding_of
-from medlocker_dicom.pipeline.canvas import Canvas
+from medlocker_dicom.pipeline.canvas import KNOTS, Canvas
 from medlocker_dicom.pipeline.record import FrameRecord, InstanceRecord, ModelRecord
 from medlocker_dicom.search import (
+    ALPHA_LIST,
     Evaluator,
     Feasible,
+    Guide,
+    ListParameters,
     SearchParameters,
     SearchResult,
     Stop,
+    optimise,
     search,
 )
-from medlocker_dicom.watermark.alpha import RULE, alpha_map
+from medlocker_dicom.watermark.alpha import GRID_RULE, RULE, alpha_map, pack_grid
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.codec import encode_residual
 from medlocker_dicom.watermark.logo import Logo, pack_logo
@@ -63,6 +69,10 @@ if TYPE_CHECKING:
 
 #: Candidates of a search that are composed and judged again at full size.
 VERIFIED = 8
+#: Candidates that a search looks at for the place of an alpha list.
+PLACES = 32
+#: What the models see of the canvas where no pipeline stands in between.
+CLEAN = View()
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,10 @@ class _Frame:
         self.seed = locker.issuer.derive(
             "dither", str(source.ds.SOPInstanceUID), str(number), digest
         )
+        # The instance's UID enters the seed: equal photographs need not get equal locks.
+        uid = str(source.ds.SOPInstanceUID).encode()
+        self.draws = np.random.default_rng([locker.policy.seed, number, *uid])
+        self.gradients = 0
 
     def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
         """Lock the frame's pixels (H, W, C) in place."""
@@ -256,7 +270,8 @@ class _Frame:
         boxes = lesion_boxes(lesions)
         canvas, logo, feasible = self.feasible_canvas(boxes)
         found = self.search(canvas, feasible)
-        placement, after = self.verified(canvas, found, logo)
+        placements = self.placements(canvas, found)
+        placement, after = self.verified(placements, logo)
         mark = blend_into(pixels, placement, logo, self.seed, self.source.bits)
         under = np.s_[
             placement.y : placement.y + logo.height, placement.x : placement.x + logo.width
@@ -278,8 +293,8 @@ class _Frame:
             locked_grade=ensemble.labels[int((ensemble.weights @ after).argmax())],
             queries=found.queries,
             requests=found.requests,
-            forward_passes=found.forward_passes,
-            verified=min(VERIFIED, len(found.candidates)),
+            forward_passes=found.forward_passes + self.gradients,
+            verified=len(placements),
             canvas_flipped=found.flipped,
             history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
         )
@@ -308,33 +323,57 @@ class _Frame:
     def search(self, canvas: Canvas, feasible: Feasible) -> SearchResult:
         """Search on the canvas (eq. 3-6, 8)."""
         policy = self.locker.policy
+        listing = policy.strategy == ALPHA_LIST
+        stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
         evaluator = Evaluator(
             lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
             self.target,
             batch_size=policy.batch_size,
-            budget=policy.budget,
-            stop=Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP,
+            budget=min(policy.budget, PLACES) if listing else policy.budget,
+            stop=Stop.NEVER if listing else stop,
         )
-        # The instance's UID enters the seed: equal photographs need not get equal locks.
-        uid = str(self.source.ds.SOPInstanceUID).encode()
-        rng = np.random.default_rng([policy.seed, self.number, *uid])
         parameters = SearchParameters(canvas_width=canvas.size)
-        return search(policy.strategy, evaluator, feasible, rng, parameters)
+        guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean, CLEAN)))
+        strategy = "guided" if listing else policy.strategy
+        return search(strategy, evaluator, feasible, self.draws, parameters, guide)
+
+    def gradient(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+        """Ask what each px of a canvas does for the target."""
+        self.gradients += 3
+        return self.locker.ensemble.gradients(image, self.target, view)
+
+    def placements(self, canvas: Canvas, found: SearchResult) -> list[Placement]:
+        """Bring the best candidates to the photograph; with lists of their own, where wanted."""
+        best = found.candidates[:VERIFIED]
+        plain = [canvas.placement(*candidate.genes) for candidate in best]
+        policy = self.locker.policy
+        steps = (policy.budget - found.forward_passes - self.gradients) // 3
+        if policy.strategy != ALPHA_LIST or steps < 1:
+            return plain
+        parameters = ListParameters(steps=steps)
+        genes, looks = best[0].genes, count()
+
+        def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self.gradient(image, draw_view(self.draws) if next(looks) % 2 else CLEAN)
+
+        nodes = optimise(canvas, gradient, genes, parameters)
+        grid = pack_grid(parameters.cells, nodes)
+        return [canvas.placement(round(nodes.mean()), genes.x, genes.y, grid), *plain[:2]]
 
     def verified(
-        self, canvas: Canvas, found: SearchResult, logo: Logo
+        self, placements: Sequence[Placement], logo: Logo
     ) -> tuple[Placement, NDArray[np.float64]]:
-        """Judge the best candidates on the full image, through the models' own preprocessing.
+        """Judge placements on the full image, through the models' own preprocessing.
 
         Returns
         -------
         tuple
-            The placement that leads furthest from the target, and every model's
-            probabilities float64 (k, classes) for it.
+            The placement that leads furthest from the target, or the list of opacities, which
+            no one can guess, if it leads by the policy's margin; and every model's probabilities
+            float64 (k, classes) for it.
         """
-        judged = []
-        for candidate in found.candidates[:VERIFIED]:
-            placement = canvas.placement(*candidate.genes)
+        judged, enough = [], self.locker.policy.margin if placements[0].grid else 1.0
+        for placement in placements:
             frame = self.source.pixels[self.number].copy()
             compose(frame, placement, logo, self.seed, self.source.bits)
             composed = replace(self.source, pixels=frame[np.newaxis])
@@ -342,7 +381,7 @@ class _Frame:
             mean = self.locker.ensemble.weights @ after
             lead = float(np.delete(mean, self.target).max() - mean[self.target])
             judged.append((lead, placement, after))
-        _, placement, after = max(judged, key=lambda one: one[0])
+        _, placement, after = max(judged, key=lambda one: min(one[0], enough))
         return placement, after
 
 
@@ -358,12 +397,18 @@ def blend_into(
         x=placement.x,
         y=placement.y,
         alpha=placement.alpha,
-        rule=RULE,
+        rule=rule_of(placement),
+        grid=placement.grid,
         seed=seed,
         logo_sha256=logo.sha256,
         logo=0,
         residual=lost,
     )
+
+
+def rule_of(placement: Placement) -> str:
+    """Name the rule that expands a placement to the list L."""
+    return GRID_RULE if placement.grid else RULE
 
 
 @dataclass(frozen=True)
@@ -391,7 +436,7 @@ def compose(
 ) -> Covered:
     """Blend the logo into a frame (H, W, C) in place (eq. 1)."""
     window = np.s_[placement.y : placement.y + logo.height, placement.x : placement.x + logo.width]
-    opacity = alpha_map(logo.alpha, placement.alpha, seed)
+    opacity = alpha_map(logo.alpha, placement.alpha, seed, rule_of(placement), placement.grid)
     # 8 bits may be stored in 16.
     colours = logo_samples(logo.rgba, frame.shape[-1], bits).astype(frame.dtype)
     original = frame[window].copy()

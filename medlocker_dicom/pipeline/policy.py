@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from medlocker_dicom.dicom.capture import CODECS
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.search import STRATEGIES
+from medlocker_dicom.search import ALPHA_LIST, STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Policy:
     mode
         Where the logo may lie (WSM).
     strategy
-        Name in `medlocker_dicom.search.STRATEGIES`.
+        Name in `medlocker_dicom.search.STRATEGIES`, or ``alpha-list``.
     budget
-        Distinct candidates that a search may look at, for each frame.
+        Distinct candidates that a search may look at, for each frame; a gradient counts three.
     margin
         By how much the ensemble's wrong class must lead (0 to 1) for the search to stop
         before the budget; 0 stops at the first flip, as the paper does.
@@ -79,7 +79,7 @@ def make_policy(  # noqa: PLR0913  the options of a command, checked together
         One of them is none of those allowed.
     """
     _check("mode", mode, [str(m) for m in Mode])
-    _check("strategy", strategy, list(STRATEGIES))
+    _check("strategy", strategy, [ALPHA_LIST, *STRATEGIES])
     _check("codec", codec, ["uncompressed", *CODECS])
     return Policy(
         mode=Mode(mode),

@@ -47,7 +47,8 @@ class FrameRecord:
     clean_grade, locked_grade
         The ensemble's decisions.
     queries, requests, forward_passes
-        Distinct candidates of the search; with repeats; computed.
+        Distinct candidates of the search; with repeats; computed. A gradient counts as three
+        passes.
     verified
         Candidates judged again at full size, which `queries` does not count.
     canvas_flipped

@@ -172,9 +172,7 @@ def _restore_frame(frame: NDArray[Any], mark: FrameMark, logo: Logo, bits: int) 
     if not hmac.compare_digest(logo.sha256, mark.logo_sha256):
         raise PacketError("the packet's logo is not the one that it names")
     window = np.s_[mark.y : mark.y + logo.height, mark.x : mark.x + logo.width]
-    a = alpha_map(logo.alpha, mark.alpha, mark.seed, mark.rule)
-    if mark.grid:
-        raise PacketError("the packet has an alpha grid, which this version cannot read")
+    a = alpha_map(logo.alpha, mark.alpha, mark.seed, mark.rule, mark.grid)
     # 8 bits may be stored in 16.
     colours = logo_samples(logo.rgba, frame.shape[-1], bits).astype(frame.dtype)
     rest = decode_residual(mark.residual, frame[window].shape, bits).astype(frame.dtype)

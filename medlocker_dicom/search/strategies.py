@@ -8,12 +8,13 @@ import numpy as np
 
 from medlocker_dicom.errors import PlacementError
 from medlocker_dicom.search.evaluator import Evaluator, Improvement
-from medlocker_dicom.search.evolution import BasinHopping, evolve, random_population
+from medlocker_dicom.search.evolution import BasinHopping, crossed, evolve, random_population
 from medlocker_dicom.search.feasible import Feasible
+from medlocker_dicom.search.guide import Guide
 from medlocker_dicom.search.objective import FloatArray, GeneArray, Genes, Outcome
 from medlocker_dicom.search.parameters import SearchParameters
 
-Strategy = Callable[[Evaluator, Feasible, np.random.Generator, SearchParameters], None]
+Strategy = Callable[[Evaluator, Feasible, np.random.Generator, SearchParameters, Guide], None]
 """Asks the evaluator about candidates until it is finished or has nothing more to ask."""
 
 
@@ -57,6 +58,7 @@ def paper(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
+    _guide: Guide,
 ) -> None:
     """Evolve with basin hopping (eq. 4-6): 50 + 3 * (150 + 50) = 650 requests."""
     walk = BasinHopping(evaluator, feasible, rng, parameters)
@@ -68,6 +70,7 @@ def random_mutation(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
+    _guide: Guide,
 ) -> None:
     """Evolve with mutants drawn anew (the paper's table 3), for as many requests.
 
@@ -88,6 +91,7 @@ def random_placement(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
+    _guide: Guide,
 ) -> None:
     """Try independent uniform draws, as many as the paper's strategy asks for."""
     left = parameters.nominal_budget
@@ -97,22 +101,54 @@ def random_placement(
         left -= count
 
 
+def guided(
+    evaluator: Evaluator,
+    feasible: Feasible,
+    rng: np.random.Generator,
+    parameters: SearchParameters,
+    guide: Guide,
+) -> None:
+    """Begin where the gradient foretells most, and walk on from the best (eq. 4-6).
+
+    Three eighths of the budget look at the foretold best, well apart; the rest are proposals
+    around the best four of them, with ever shorter steps.
+    """
+    count = max(1, min(parameters.population, 3 * evaluator.budget // 8))
+    seeds = guide.best(feasible, count, apart=max(parameters.canvas_width // 16, 1))
+    seeds[:, 0] = seeds[:, 0].clip(parameters.alpha_low, parameters.alpha_high)
+    losses = evaluator.losses(seeds)
+    kept = np.argsort(losses, kind="stable")[:4]
+    parents, losses = seeds[kept], losses[kept]
+    step = float(parameters.step)
+    while not evaluator.finished and evaluator.requests < 2 * evaluator.budget:
+        closer = replace(parameters, step=max(round(step), 1))
+        mutants = BasinHopping(evaluator, feasible, rng, closer).propose(parents)
+        children = crossed(parents, mutants, feasible, rng, parameters.crossover_rate)
+        child_losses = evaluator.losses(children)
+        better = child_losses <= losses
+        parents = np.where(better[:, None], children, parents)
+        losses = np.where(better, child_losses, losses)
+        step *= 0.9
+
+
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
+        "guided": guided,
         "paper": paper,
         "random-mutation": random_mutation,
         "random-placement": random_placement,
     }
 )
-"""Every strategy by its name; all have the same nominal budget."""
+"""Every strategy by its name."""
 
 
-def search(
+def search(  # noqa: PLR0913, PLR0917  each is another part of a search
     strategy: str,
     evaluator: Evaluator,
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
+    guide: Guide,
 ) -> SearchResult:
     """Search the placement that leads the ensemble away from the label.
 
@@ -128,6 +164,8 @@ def search(
         Source of every random choice; the same seed gives the same result.
     parameters
         The numbers of the search.
+    guide
+        What a gradient foretells; asked by the strategies that need it alone.
 
     Returns
     -------
@@ -145,7 +183,7 @@ def search(
         raise PlacementError(
             f"no search strategy is called {strategy!r}", f"choose from {', '.join(STRATEGIES)}"
         )
-    STRATEGIES[strategy](evaluator, feasible, rng, parameters)
+    STRATEGIES[strategy](evaluator, feasible, rng, parameters, guide)
     ranking = evaluator.ranking()
     best = ranking[0]
     return SearchResult(

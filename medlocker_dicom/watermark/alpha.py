@@ -23,8 +23,12 @@ from numpy.typing import NDArray
 from medlocker_dicom.errors import PacketError, PlacementError
 
 RULE = "mlv1"
-"""Name of the expansion below; another expansion gets another name."""
+"""Expands one opacity and a seed; another expansion gets another name."""
+GRID_RULE = "mlv2"
+"""Expands a grid of opacities and a seed."""
 SEED_BYTES = 32
+CELLS = range(4, 65)
+"""Cells that a grid may have along the longer side of a logo."""
 
 _DOMAIN = b"medlocker dither mlv1\0"
 # Reach of the dither in 1/256: both ways at most this share of the transmittance;
@@ -39,20 +43,22 @@ _LEVELS = 1 << 14
 
 
 def alpha_map(
-    logo_alpha: NDArray[np.uint8], alpha: int, seed: bytes, rule: str = RULE
+    logo_alpha: NDArray[np.uint8], alpha: int, seed: bytes, rule: str = RULE, grid: bytes = b""
 ) -> NDArray[np.uint8]:
-    """Expand alpha and seed to the opacity of every pixel of the logo.
+    """Expand alpha or grid, and seed, to the opacity of every pixel of the logo.
 
     Parameters
     ----------
     logo_alpha
         uint8 (N, M): the scaled logo's alpha plane.
     alpha
-        Opacity of the placement, 0 to 255.
+        Opacity of the placement, 0 to 255. Of no effect where there is a grid.
     seed
         32 secret bytes.
     rule
-        Name of the expansion; "mlv1" is the only one.
+        Name of the expansion: "mlv1" without a grid, "mlv2" with one.
+    grid
+        Of `pack_grid`.
 
     Returns
     -------
@@ -64,14 +70,55 @@ def alpha_map(
     PlacementError
         If alpha is out of range.
     PacketError
-        If the seed's length is wrong or the rule is unknown.
+        If the seed's length is wrong, the rule is unknown, or the grid is not one for this logo.
     """
     if not 0 <= alpha <= 255:
         raise PlacementError(f"alpha {alpha} is not between 0 and 255")
-    return dither(plain_map(logo_alpha, alpha), seed, rule)
+    if rule not in (RULE, GRID_RULE):
+        raise PacketError(f"unknown dither rule {rule!r}", "a newer version may know it")
+    if (rule == GRID_RULE) != bool(grid):
+        raise PacketError(f"rule {rule} {'needs a' if rule == GRID_RULE else 'has no'} grid")
+    if not grid:
+        return dither(plain_map(logo_alpha, alpha), seed)
+    return dither(plain_map(logo_alpha, _expanded(grid, logo_alpha.shape)), seed)
 
 
-def plain_map(logo_alpha: NDArray[np.uint8], alpha: int) -> NDArray[np.uint8]:
+def grid_cell(shape: tuple[int, ...], cells: int) -> int:
+    """Side of a grid's cell in pixels, for a logo (N, M) with so many cells along its side."""
+    return max(1, -(-max(shape) // cells))
+
+
+def grid_shape(shape: tuple[int, ...], cells: int) -> tuple[int, int]:
+    """Rows and columns of a grid's nodes, which lie on the corners of its cells."""
+    cell = grid_cell(shape, cells)
+    return -(-shape[0] // cell) + 1, -(-shape[1] // cell) + 1
+
+
+def pack_grid(cells: int, nodes: NDArray[np.uint8]) -> bytes:
+    """Pack a grid of opacities: its number of cells, and its nodes in reading order.
+
+    Parameters
+    ----------
+    cells
+        Along the longer side of the logo, one of `CELLS`.
+    nodes
+        uint8 `grid_shape`: opacities before the dither, linear in between.
+    """
+    return bytes([cells]) + nodes.tobytes()
+
+
+def _expanded(grid: bytes, shape: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Interpolate a grid; uint32 (N, M), 0 to 255, rounded half up."""
+    cells = grid[0]
+    rows, columns = grid_shape(shape, cells) if cells in CELLS else (0, 0)
+    if rows * columns != len(grid) - 1 or cells not in CELLS:
+        raise PacketError(f"an alpha grid of {len(grid)} bytes is not one for this logo")
+    nodes = np.frombuffer(grid, np.uint8, offset=1).reshape(rows, columns).astype(np.int32)
+    fine = _interpolate(nodes, grid_cell(shape, cells), shape[0], shape[1])
+    return ((fine + 8) // 16).astype(np.uint32)
+
+
+def plain_map(logo_alpha: NDArray[np.uint8], alpha: int | NDArray[np.uint32]) -> NDArray[np.uint8]:
     """Scale the logo's own alpha by the placement's, without dither.
 
     Parameters
@@ -79,7 +126,7 @@ def plain_map(logo_alpha: NDArray[np.uint8], alpha: int) -> NDArray[np.uint8]:
     logo_alpha
         uint8 (N, M).
     alpha
-        0 to 255.
+        0 to 255, for all pixels or for each, uint32 (N, M).
 
     Returns
     -------
@@ -89,7 +136,7 @@ def plain_map(logo_alpha: NDArray[np.uint8], alpha: int) -> NDArray[np.uint8]:
     return ((logo_alpha.astype(np.uint32) * (2 * alpha) + 255) // 510).astype(np.uint8)
 
 
-def dither(base: NDArray[np.uint8], seed: bytes, rule: str = RULE) -> NDArray[np.uint8]:
+def dither(base: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
     """Move every opacity by keyed multi-scale noise.
 
     Parameters
@@ -99,8 +146,6 @@ def dither(base: NDArray[np.uint8], seed: bytes, rule: str = RULE) -> NDArray[np
         search that optimises the list L itself.
     seed
         32 secret bytes.
-    rule
-        "mlv1".
 
     Returns
     -------
@@ -110,10 +155,8 @@ def dither(base: NDArray[np.uint8], seed: bytes, rule: str = RULE) -> NDArray[np
     Raises
     ------
     PacketError
-        If the seed's length is wrong or the rule is unknown.
+        If the seed's length is wrong.
     """
-    if rule != RULE:
-        raise PacketError(f"unknown dither rule {rule!r}", "a newer version may know it")
     if len(seed) != SEED_BYTES:
         raise PacketError(f"the dither seed holds {len(seed)} bytes, not {SEED_BYTES}")
     level = base.astype(np.int32)

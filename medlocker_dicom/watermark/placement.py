@@ -1,6 +1,6 @@
 """Where the logo lies and how opaque it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medlocker_dicom.errors import PlacementError
 
@@ -11,7 +11,7 @@ ALPHA_MAX = 255
 
 @dataclass(frozen=True)
 class Placement:
-    """The three numbers that the search optimises (equation 3).
+    """What the search optimises: the three numbers of equation 3, and the list L by a grid.
 
     Parameters
     ----------
@@ -19,7 +19,10 @@ class Placement:
         Column and row of the logo's top-left pixel at the image's full size,
         in pixels from the image's top-left pixel.
     alpha
-        Opacity of the logo's opaque pixels before the dither, 100 to 255.
+        Opacity of the logo's opaque pixels before the dither, 100 to 255; the mean over the
+        grid where there is one.
+    grid
+        Opacities of the logo's parts, from `pack_grid`; empty where all have `alpha`.
 
     Raises
     ------
@@ -30,6 +33,7 @@ class Placement:
     x: int
     y: int
     alpha: int
+    grid: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what the class does not allow."""
@@ -42,4 +46,9 @@ class Placement:
             raise PlacementError(
                 f"alpha {self.alpha} is not between {ALPHA_MIN} and {ALPHA_MAX}",
                 "choose an opacity at which the logo can be seen",
+            )
+        if self.grid and min(self.grid[1:]) < ALPHA_MIN:
+            raise PlacementError(
+                f"the alpha grid goes down to {min(self.grid[1:])}, below {ALPHA_MIN}",
+                "choose opacities at which the logo can be seen",
             )

@@ -1,5 +1,7 @@
 """The search's canvas agrees with the full image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode, feasible_positions
 from medlocker_dicom.pipeline.canvas import KNOTS, Canvas
 from medlocker_dicom.pipeline.lock import compose
+from medlocker_dicom.watermark.alpha import grid_shape, pack_grid
 from medlocker_dicom.watermark.logo import Logo
 from medlocker_dicom.watermark.scale import scale_logo
 
@@ -129,3 +132,80 @@ def test_allowed_is_exactly_the_placements(  # noqa: PLR0917  the sides of every
         if allowed[row, column]:
             place = canvas.placement(100, column, row)
             assert (place.x, place.y) == (there_x, there_y)
+
+
+@pytest.fixture
+def laid() -> tuple[NDArray[np.uint8], Crop, Logo, Canvas]:
+    """Return an eye, its crop, a logo, and the canvas of both."""
+    display = eye(3, 640).image
+    crop = retina_crop(display)
+    logo = scale_logo(ring(400), 640, 640, 4)
+    return display, crop, logo, Canvas(display, crop, 160, logo, SEED)
+
+
+def spread(canvas: Canvas, nodes: NDArray[Any], cells: int) -> NDArray[np.float32]:
+    """Bring a grid to the canvas."""
+    rows, columns = canvas.lattice(cells)
+    return np.asarray(rows @ nodes.astype(np.float32) @ columns.T, np.float32)
+
+
+@pytest.mark.parametrize("cells", [4, 14, 28])
+def test_a_grid_on_the_canvas_agrees_with_the_full_image(
+    laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas], cells: int
+) -> None:
+    """Composed small by opacities, or large by the packed grid and then shrunk: nearly the same."""
+    display, crop, logo, canvas = laid
+    shape = grid_shape(logo.alpha.shape, cells)
+    nodes = np.random.default_rng(cells).integers(100, 256, shape, np.uint8)
+    small, _ = canvas.listed((40, 50), spread(canvas, nodes, cells))
+    full = display.copy()
+    compose(full, canvas.placement(180, 40, 50, pack_grid(cells, nodes)), logo, SEED, 8)
+    large = resample(cut(full, crop), (160, 160))
+    width, height = canvas.logo_size
+    under = np.abs(small - large)[50 : 50 + height, 40 : 40 + width]
+    assert under.mean() < 8
+    even, _ = canvas.listed((40, 50), np.full((height, width), 180, np.float32))
+    assert np.abs(even - large)[50 : 50 + height, 40 : 40 + width].mean() > 1.5 * under.mean()
+
+
+def test_an_even_list_is_the_candidate(
+    laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas],
+) -> None:
+    """With one opacity everywhere, the list composes what the search composes."""
+    canvas = laid[3]
+    width, height = canvas.logo_size
+    for alpha in (100, 131, 180, 255):
+        image, _ = canvas.listed((30, 60), np.full((height, width), alpha, np.float32))
+        there = canvas.compose(np.array([[alpha, 30, 60]], np.int32))[0]
+        assert np.abs(image - there).max() <= 1
+
+
+def test_the_slope_is_what_opacity_does(
+    laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas],
+) -> None:
+    """One level more of opacity changes the px by the slope, within a pair of knots."""
+    canvas = laid[3]
+    width, height = canvas.logo_size
+    rng = np.random.default_rng(2)
+    alphas = rng.uniform(102, 129, (height, width)).astype(np.float32)
+    image, slope = canvas.listed((30, 60), alphas)
+    more, _ = canvas.listed((30, 60), alphas + 1)
+    change = (more - image)[60 : 60 + height, 30 : 30 + width]
+    assert np.allclose(change, slope, atol=1e-3)
+    assert np.abs(slope).max() > 0.1
+
+
+def test_scores_are_the_change_to_first_order(
+    laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas],
+) -> None:
+    """Each score is the product of the gradient with what that placement changes."""
+    canvas = laid[3]
+    gradient = np.random.default_rng(5).normal(size=(160, 160, 3)).astype(np.float32)
+    scores = canvas.scored(gradient)
+    width, height = canvas.logo_size
+    assert scores.shape == (len(KNOTS), 161 - height, 161 - width)
+    for number, x, y in ((0, 3, 90), (2, 100, 17), (5, 0, 0)):
+        alphas = np.full((height, width), KNOTS[number], np.float32)
+        change = canvas.listed((x, y), alphas)[0] - canvas.clean
+        expected = float((gradient * change).sum())
+        assert scores[number, y, x] == pytest.approx(expected, rel=1e-3, abs=1.0)

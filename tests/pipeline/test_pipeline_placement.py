@@ -132,7 +132,7 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
         mean = locker.ensemble.weights @ locker.ensemble.photograph(picture)
         leads.append((np.delete(mean, frame.target).max() - mean[frame.target], place))
     best = max(leads, key=lambda one: one[0])
-    placement, after = frame.verified(canvas, found, logo)
+    placement, after = frame.verified(frame.placements(canvas, found), logo)
     assert placement == best[1]
     mean = locker.ensemble.weights @ after
     assert np.delete(mean, frame.target).max() - mean[frame.target] == pytest.approx(best[0])

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from pipeline_factories import (
 )
 
 from factories import make_fundus
-from medlocker_dicom.bundles.models import Ensemble
+from medlocker_dicom.bundles.bundle import find_bundle
+from medlocker_dicom.bundles.engine import TorchEngine
+from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.private import read_block
 from medlocker_dicom.keyfile import Kem, open_grant, open_packet
@@ -202,3 +205,31 @@ def test_the_record_tells_what_happened() -> None:
         source = replace(make_source(), pixels=result.pixels[n : n + 1])
         seen = ensemble.photograph(source.display(0))
         np.testing.assert_allclose(seen, [m.locked for m in frame.models], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("channels", "bits"), [(3, 8), (1, 16)])
+def test_a_list_of_opacities_comes_back(tiny_bundles: Path, channels: int, bits: int) -> None:
+    """With the list itself searched, by a real network's gradient: exact all the same."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    source = make_source((0,), channels, bits)
+    policy = replace(QUICK, strategy="alpha-list", budget=80)
+    result = make_locked(source, policy=policy, ensemble=ensemble)
+    frame = result.record.frames[0]
+    assert frame.queries <= 32
+    assert frame.forward_passes <= 80
+    after, target = frame.models[0].locked, int(frame.label)
+    assert np.delete(after, target).max() - after[target] >= policy.margin
+    locked = opened(result)
+    restored = decode_fundus(reread(unlock(locked, result.grants[0], ALICE, NOW)))
+    assert np.array_equal(restored.pixels, source.pixels)
+    binding = binding_of(locked.ds, locked.pixels, locked.source_uid, locked.issuer)
+    dek = open_grant(result.grants[0], binding, ALICE, locked.issuer, NOW)
+    assert locked.packet is not None
+    (mark,) = open_packet(locked.packet, dek, binding).frames
+    assert mark.rule == "mlv2"
+    assert min(mark.grid[1:]) >= 100
+    assert len(set(mark.grid[1:])) > 20
+    assert make_locked(source, policy=policy, ensemble=ensemble).pixels.tobytes() == (
+        result.pixels.tobytes()
+    )

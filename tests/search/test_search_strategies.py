@@ -1,4 +1,4 @@
-"""The three strategies: what they ask, in what order, and what they find."""
+"""The strategies: what they ask, in what order, and what they find."""
 
 import dataclasses
 import subprocess
@@ -20,9 +20,13 @@ from medlocker_dicom.search import (
     Stop,
     search,
 )
+from medlocker_dicom.search.guide import Guide
 
 PAPER = SearchParameters()
 NAMES = sorted(STRATEGIES)
+UNGUIDED = sorted(STRATEGIES.keys() - {"guided"})
+FLAT = Guide(np.array([100, 200]), lambda: np.zeros((2, WIDTH, WIDTH), np.float32))
+"""Foretells nothing."""
 OPEN = open_canvas()
 ISLANDS = islands()
 
@@ -36,12 +40,12 @@ def run(
     **options: object,
 ) -> SearchResult:
     judge = Evaluator(model, 0, **options)  # type: ignore[arg-type]  # forwarded options
-    return search(strategy, judge, feasible, np.random.default_rng(seed), parameters)
+    return search(strategy, judge, feasible, np.random.default_rng(seed), parameters, FLAT)
 
 
-@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("strategy", UNGUIDED)
 def test_nominal_budget_is_the_papers(strategy: str) -> None:
-    """Each strategy asks 650 times; what was asked before costs no query."""
+    """Each of the paper's strategies asks 650 times; what was asked before costs no query."""
     result = run(strategy, bowl := Bowl(), OPEN)
     assert PAPER.nominal_budget == result.requests == 650
     assert result.queries == result.forward_passes == len(np.unique(bowl.seen, axis=0))
@@ -88,7 +92,7 @@ def test_same_seed_same_result(strategy: str) -> None:
     assert run(strategy, one, ISLANDS, 3) == run(strategy, two, ISLANDS, 3)
     run(strategy, other, ISLANDS, 4)
     assert np.array_equal(one.seen, two.seen)
-    assert not np.array_equal(one.seen[:50], other.seen[:50])
+    assert not np.array_equal(one.seen[:99], other.seen[:99])
 
 
 @pytest.mark.parametrize("stop", [Stop.FIRST_FLIP, Stop.at_margin(0.2), Stop.NEVER])
@@ -147,6 +151,7 @@ def test_random_placement_ignores_what_it_sees() -> None:
         return np.array_equal(one.seen, two.seen)
 
     assert {name: same(name) for name in NAMES} == {
+        "guided": False,
         "paper": False,
         "random-mutation": False,
         "random-placement": True,
@@ -183,7 +188,8 @@ def test_one_position_left() -> None:
         result = run(strategy, Bowl(), Feasible(np.array([[9, 4]])))
         assert (result.best.x, result.best.y) == (9, 4)
         assert result.queries <= 156
-        assert result.requests == 650
+        assert result.requests == 650 or strategy == "guided"
+        assert result.queries > 50
 
 
 def test_steps_follow_the_canvas() -> None:
@@ -218,7 +224,7 @@ def test_unknown_strategy_is_named() -> None:
     """The message quotes the name, the hint lists those there are."""
     with pytest.raises(PlacementError, match="'annealing'") as caught:
         run("annealing", Bowl(), OPEN)
-    assert caught.value.hint == "choose from paper, random-mutation, random-placement"
+    assert caught.value.hint == "choose from guided, paper, random-mutation, random-placement"
 
 
 def test_search_imports_no_engine() -> None:

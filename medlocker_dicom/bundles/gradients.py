@@ -1,0 +1,166 @@
+"""Gradients of the ensemble's objective by the px of a crop, through strangers' pipelines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from medlocker_dicom.bundles.bundle import build_network
+from medlocker_dicom.bundles.engine import running
+from medlocker_dicom.bundles.preprocess import MEAN, STD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from medlocker_dicom.bundles.models import Classifier
+
+
+@dataclass(frozen=True)
+class View:
+    """What an input pipeline does to a square crop before a network sees it.
+
+    Attributes
+    ----------
+    extent
+        Share of the side that is kept, above 0 to 1.
+    across, down
+        Where the kept window lies, 0 (left, top) to 1.
+    scale
+        Share of the resolution that is left, above 0 to 1.
+    gain, shift
+        Contrast, and brightness in levels of 255.
+    quality
+        Of JPEG, 1 to 100; None for none.
+    """
+
+    extent: float = 1.0
+    across: float = 0.5
+    down: float = 0.5
+    scale: float = 1.0
+    gain: float = 1.0
+    shift: float = 0.0
+    quality: int | None = None
+
+
+def draw_view(rng: np.random.Generator) -> View:
+    """Draw a pipeline: crop, resolution, colour and JPEG as strangers choose them."""
+    return View(
+        extent=rng.uniform(0.9, 1.0),
+        across=rng.uniform(),
+        down=rng.uniform(),
+        scale=rng.uniform(0.5, 1.0),
+        gain=rng.uniform(0.9, 1.1),
+        shift=rng.uniform(-10, 10),
+        quality=int(rng.integers(50, 96)),
+    )
+
+
+@dataclass
+class Gradients:
+    """The classifiers of an ensemble in torch, which can tell gradients.
+
+    Parameters
+    ----------
+    classifiers
+        Of the ensemble.
+    weights
+        beta, float64 (k,).
+
+    Raises
+    ------
+    BundleFormatError
+        A network does not load.
+    """
+
+    classifiers: Sequence[Classifier]
+    weights: NDArray[np.float64]
+    _networks: list[nn.Module] = field(init=False, repr=False)
+    _device: torch.device = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Load the networks."""
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._networks = []
+        for one in self.classifiers:
+            network = build_network(one.bundle).requires_grad_(requires_grad=False)
+            self._networks.append(network.to(self._device).to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # torch's stubs lack it
+
+    def __call__(self, image: NDArray[np.float32], target: int, view: View) -> NDArray[np.float32]:
+        """Tell what each px does for the ensemble to hold on to a class.
+
+        The objective is the models' mean of ``log(1 + exp(z_t - max z_j + 1))`` over j other than
+        t, z being the calibrated logits: no model that is turned far enough takes effort from the
+        others.
+
+        Parameters
+        ----------
+        image
+            float32 (S, S, 3) RGB, 0 to 255.
+        target
+            The class to lead away from.
+        view
+            What is done to the image first.
+
+        Returns
+        -------
+        ndarray
+            float32 (S, S, 3): its gradient by `image`.
+
+        Raises
+        ------
+        BundleFormatError
+            A network does not run, or tells no gradient.
+        """
+        leaf = torch.from_numpy(image).to(self._device).requires_grad_()
+        seen = _seen(leaf.permute(2, 0, 1)[None], view)
+        total = torch.zeros((), device=self._device)
+        for classifier, network, beta in zip(
+            self.classifiers, self._networks, self.weights, strict=True
+        ):
+            with running(classifier.bundle, "torch"):
+                logits = network(_normalised(seen, classifier.size))[0]
+            logits = logits / classifier.bundle.temperature
+            others = torch.cat([logits[:target], logits[target + 1 :]])
+            total = total + float(beta) * functional.softplus(logits[target] - others.max() + 1)
+        (gradient,) = torch.autograd.grad(total, leaf)
+        result: NDArray[np.float32] = gradient.cpu().numpy()
+        return result
+
+
+def _seen(image: torch.Tensor, view: View) -> torch.Tensor:
+    """Put (1, 3, S, S) through a pipeline; (1, 3, s, s)."""
+    whole = image.shape[-1]
+    side = max(1, round(whole * view.extent))
+    left, top = (round((whole - side) * place) for place in (view.across, view.down))
+    kept = image[..., top : top + side, left : left + side]
+    small = max(1, round(side * view.scale))
+    if small < side:
+        kept = functional.interpolate(kept, (small, small), mode="bilinear", antialias=True)
+    coloured = (kept * view.gain + view.shift).clamp(0, 255)
+    return coloured if view.quality is None else coloured + _loss_of_jpeg(coloured, view.quality)
+
+
+def _loss_of_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
+    """Give what JPEG changes, as a constant: gradients pass it by (straight through)."""
+    plain = image.detach()[0].permute(1, 2, 0).cpu().numpy()
+    levels = np.rint(plain).astype(np.uint8)
+    coded = cv2.imencode(".jpg", levels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    back = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.float32)[..., ::-1]
+    return torch.from_numpy(back - plain).permute(2, 0, 1)[None].to(image.device)
+
+
+def _normalised(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Bring (1, 3, s, s) to what a classifier expects."""
+    if image.shape[-1] != size:
+        smaller = image.shape[-1] > size
+        image = functional.interpolate(image, (size, size), mode="bilinear", antialias=smaller)
+    mean, std = image.new_tensor(MEAN)[:, None, None], image.new_tensor(STD)[:, None, None]
+    return ((image / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
