@@ -21,6 +21,7 @@ from medlocker_dicom.bundles.networks import GRADES
 from medlocker_dicom.bundles.preprocess import normalise, resample
 from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.training.augment import turned
+from medlocker_dicom.training.descent import half_precision
 from medlocker_dicom.training.grading import sampling_weights, training_rows
 from medlocker_dicom.training.teacher import SIDE, TeacherRecipe, load_teacher
 
@@ -121,7 +122,7 @@ def _answers(
 @torch.no_grad()
 def _ask(teacher: Teacher, views: NDArray[np.uint8], device: torch.device) -> NDArray[np.float16]:
     inputs = torch.from_numpy(normalise(views)).to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16):
+    with half_precision(device):
         logits: torch.Tensor = teacher(inputs)
     halves: NDArray[np.float16] = logits.half().cpu().numpy()
     return halves

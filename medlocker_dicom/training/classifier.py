@@ -24,7 +24,7 @@ from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training.album import open_album
 from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.descent import Descent, channels_last
+from medlocker_dicom.training.descent import Descent, channels_last, half_precision
 from medlocker_dicom.training.grading import grade_loss, held_out_figures
 from medlocker_dicom.training.photographs import load_crops
 from medlocker_dicom.training.teacher import CHANNELS, load_teacher
@@ -175,9 +175,9 @@ class _Run:
         inputs = torch.from_numpy(normalise(np.stack(views))).to(
             self.device, memory_format=torch.channels_last
         )
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+        with torch.no_grad(), half_precision(self.device):
             wanted = self.teacher.maps(inputs)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.halved):
+        with half_precision(self.device, wanted=self.recipe.halved):
             logits = self.student(inputs).float()
             guesses = [
                 hint(feature.map()) for hint, feature in zip(self.hints, self.features, strict=True)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training.augment import DARK, posed, recoloured, transplanted
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.descent import Descent, channels_last
+from medlocker_dicom.training.descent import Descent, channels_last, half_precision
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Run:
         )
         truth = torch.from_numpy(np.stack([d.truth for d in drawn])).to(self.device)
         known = torch.from_numpy(np.stack([d.known for d in drawn])).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with half_precision(self.device):
             logits = self.network(inputs)
         return self.descent.step(lesion_loss(logits.float(), truth, known))
 

@@ -16,6 +16,7 @@ from medlocker_dicom.training import classifier
 from medlocker_dicom.training.album import Album, open_album
 from medlocker_dicom.training.checkpoint import Checkpoint
 from medlocker_dicom.training.classifier import POSES, ClassifierRecipe, _Features, _posed, _Run
+from medlocker_dicom.training.descent import half_precision
 from medlocker_dicom.training.family import FAMILY, Architecture
 from medlocker_dicom.training.grading import predict
 from medlocker_dicom.training.teacher import CHANNELS, Teacher
@@ -183,7 +184,7 @@ def test_the_teacher_sees_what_the_student_sees(
     losses = run.step(np.arange(16), made.epochs()[0], np.random.default_rng(0))
     assert seen[0] is shown[0]
     assert len(seen) == len(shown) == 1
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), half_precision(CPU):
         again = maps(seen[0])
     for (predicted, wanted), expected, channels in zip(pairs, again, CHANNELS, strict=True):
         assert torch.equal(wanted, expected)

@@ -115,11 +115,11 @@ def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path) -> None:
 def test_the_teacher_learns(tmp_path: Path) -> None:
     """The loss falls clearly; the last row has figures of the held-out pictures."""
     crops = ringed(25)
-    recipe(tmp_path, epochs=3, samples_an_epoch=32, batch_size=8, learning_rate=2e-3).run(crops)
+    recipe(tmp_path, epochs=5, samples_an_epoch=32, batch_size=8, learning_rate=2e-3).run(crops)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
-    assert ["val" in row for row in rows] == [False, False, True]
+    assert ["val" in row for row in rows] == [False] * 4 + [True]
     assert rows[-1]["val"]["n"] == 5
 
 
