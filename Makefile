@@ -20,7 +20,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/keyless_attack.py
-	$(BIN)/python benchmarks/attack_success.py
+	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/full_resolution.py
 	$(BIN)/python benchmarks/keys.py
 
