@@ -308,8 +308,8 @@ class Lock(_Strict):
     expires_days: Annotated[int, Field(ge=1, le=36525)] | None = None
     detached: bool = False
     mode: Literal["avoid", "anywhere", "inside"] = "avoid"
-    strategy: str = "paper"
-    budget: Annotated[int, Field(ge=1, le=100_000)] = 650
+    strategy: str = "alpha-list"
+    budget: Annotated[int, Field(ge=1, le=100_000)] = 200
     margin: Annotated[float, Field(ge=0, le=1)] = 0.1
     sl: Annotated[float, Field(ge=1, le=16)] = 4.0
     seed: Annotated[int, Field(ge=0)] = 0

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 # Files are sent as they are, fragment by fragment: the library has no other switch.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
-IDLE_S: Final = 10
-"""Seconds that an association waits for the next object."""
-_LATER_S: Final = 5
+IDLE_S: Final = 2
+"""Seconds that an association waits for the next object.
+
+Few: an archive may take one association at a time, and another worker waits for it.
+"""
+_LATER_S: Final = 1
 _FAREWELL_S: Final = 5
 _MOST_MESSAGES: Final = 1 << 16
 

@@ -40,8 +40,8 @@ class Policy:
     """
 
     mode: Mode = Mode.AVOID
-    strategy: str = "paper"
-    budget: int = 650
+    strategy: str = ALPHA_LIST
+    budget: int = 200
     margin: float = 0.1
     sl: float = 4.0
     smallest_sl: float = 8.0

@@ -69,6 +69,20 @@ def test_lock_json_agrees_with_the_files(archive: Desk) -> None:
         assert not frame["label_given"]
 
 
+def test_opacities_are_searched_by_default(office: Desk) -> None:
+    """With more passes than the places need, the logo's parts differ; all comes back."""
+    office.eyes("src", 1)
+    models = ("--models", "dr_classifier_tiny", "--budget", "60")
+    office.good("lock", office / "src", office / "out", "--to", office.public("alice"), *models)
+    record = record_of(office / "out")
+    assert record["policy"]["strategy"] == "alpha-list"
+    (frame,) = record["instances"][0]["frames"]
+    assert frame["queries"] == 32
+    assert 32 + 3 + 3 <= frame["forward_passes"] <= 60
+    assert office.unlock(office / "out", office / "back", "alice").code == 0
+    assert same_pixels(office / "src" / "eye0.dcm", office / "back" / "eye0.dcm")
+
+
 def test_only_the_placement_differs_from_the_original(archive: Desk) -> None:
     """Locked pixels are the original's outside of the logo's window, and not within."""
     for instance in record_of(archive / "locked")["instances"]:

@@ -29,7 +29,15 @@ from postgres import database
 if TYPE_CHECKING:
     import subprocess
 
-SLOW = ("--models", "dr_classifier_tiny", "--budget", "1500", "--margin", "1")
+SLOW = (
+    "--models",
+    "dr_classifier_tiny",
+    *("--strategy", "paper"),
+    "--budget",
+    "1500",
+    "--margin",
+    "1",
+)
 """Options that make a lock take half a second: a process can be met in the middle of it."""
 PATIENCE = 150  # s
 

@@ -30,7 +30,7 @@ SIZE = 160
 """Side of the eyes in px; the models' input is 64 px."""
 GRADES = ("0", "1", "2", "3", "4")
 LESIONS = Bit.MA | Bit.HE | Bit.EX | Bit.SE
-QUICK = Policy(budget=40, margin=0.2)
+QUICK = Policy(strategy="paper", budget=40, margin=0.2)
 Mask = NDArray[np.bool_]
 
 

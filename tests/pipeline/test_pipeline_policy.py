@@ -17,8 +17,8 @@ from tiny_bundles import write_own_code
 
 CHOICES = {
     "mode": "avoid",
-    "strategy": "paper",
-    "budget": 650,
+    "strategy": "alpha-list",
+    "budget": 200,
     "margin": 0.1,
     "sl": 4.0,
     "seed": 0,
