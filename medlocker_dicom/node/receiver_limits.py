@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_MESSAGE: Final = 1 << 20
 """Most bytes of a command, and of a data set that is not stored."""
 
+#: Elements of a C-STORE-RQ (PS3.7 table 9.3-1) beside those without which nothing is understood.
+_NEEDED: Final = ("MessageID", "Priority", "AffectedSOPClassUID", "AffectedSOPInstanceUID")
+
 
 class Limits:
     """Watches what associations receive, PDU by PDU.
@@ -77,6 +80,8 @@ class Limits:
         if file is not None:
             with self._lock:
                 self._whole.setdefault(event.assoc, set()).add(Path(file.name))
+            if not all(keyword in event.message.command_set for keyword in _NEEDED):
+                event.assoc.abort()  # pynetdicom gives no answer, and keeps the association
 
     def check(self, path: Path) -> None:
         """Check an object that has arrived.

@@ -213,6 +213,7 @@ def test_hostile_uids_are_refused(node: Station, bad: str, where: str) -> None:
         (1, {"AffectedSOPInstanceUID": ""}),
         (1, {"AffectedSOPClassUID": ""}),
         (1, {"MessageID": None}),
+        (1, {"Priority": None}),
         (1, {"CommandField": 0xFFFF}),
         (1, {"CommandField": None}),
         (99, {}),

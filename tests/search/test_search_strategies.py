@@ -189,7 +189,7 @@ def test_one_position_left() -> None:
         assert (result.best.x, result.best.y) == (9, 4)
         assert result.queries <= 156
         assert result.requests == 650 or strategy == "guided"
-        assert result.queries > 50
+        assert result.queries > 10
 
 
 def test_steps_follow_the_canvas() -> None:
