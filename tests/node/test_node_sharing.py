@@ -130,19 +130,22 @@ def _die(office: Desk, command: list[str | Path], staged: Path) -> None:
 
 def test_an_interrupted_helper_gives_its_file_back(office: Desk) -> None:
     """Ctrl-C: the process ends at once, and nobody waits for its file."""
-    office.eyes("src", 24)
+    office.eyes("src", 5)
     command = _words(office, str(office / "queue.db"), quick=False)
     staged = office / "out" / STAGED
-    with office.spawn(*command) as leader, office.spawn(*command) as helper:
-        _hold(helper, staged, 2)
-        helper.send_signal(signal.SIGINT)
-        helper.send_signal(signal.SIGCONT)
-        said = _said(helper, 130)
+    with office.spawn(*command) as leader:
+        _hold(leader, staged, 1)
+        with office.spawn(*command) as helper:
+            _hold(helper, staged, 2)
+            helper.send_signal(signal.SIGINT)
+            helper.send_signal(signal.SIGCONT)
+            said = _said(helper, 130)
         began = time.monotonic()
+        leader.send_signal(signal.SIGCONT)
         said += _said(leader)
     assert "medlocker: interrupted" in said
     assert time.monotonic() - began < SILENCE_S
-    _check(office, 24)
+    _check(office, 5)
 
 
 def test_what_ends_processes_is_a_failure(office: Desk) -> None:
