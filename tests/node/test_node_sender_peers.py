@@ -150,24 +150,35 @@ def test_a_lossy_object_is_never_transcoded(
         assert stored_in(tmp_path / "all").PixelData == dcmread(tmp_path / "lossy.dcm").PixelData
 
 
+GONE = (
+    "the association was aborted",
+    "the association was broken off",
+    "connection reset by peer",
+    "broken pipe",
+)
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         ("--refuse", "association rejected ("),
         ("--abort-after", "the association was aborted"),
-        ("--abort-during", "the association was aborted|connection reset by peer|broken pipe"),
+        ("--abort-during", "the association was aborted"),
     ],
 )
 def test_a_storescp_that_does_not_want(
     option: str, words: str, peer: Peer, send: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    """It refuses, or aborts before or in an answer: tried again later."""
+    """It refuses, or aborts before or in an answer: tried again later.
+
+    What is said of it is one of several words where its connection ends before they are read.
+    """
     peer("storescp")
     path = save(make_fundus(make_pixels((1, 300, 300, 3))), tmp_path)
     with storescp_in(tmp_path / "kept", option) as port:
         outcome = send(port, path)
     assert outcome.kind is Kind.RETRY
-    assert outcome.said.startswith(tuple(words.split("|")))
+    assert outcome.said.startswith((words, *GONE))
 
 
 def test_tls(peer: Peer, send: Callable[..., Outcome], papers: Path, tmp_path: Path) -> None:
