@@ -135,13 +135,13 @@ class Desk:
         whole.write_bytes(data)
         return whole
 
-    def spawn(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+    def spawn(self, *arguments: str | Path, err: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Start ``medlocker`` as a process of its own, its streams piped."""
         command = [sys.executable, "-u", "-m", "medlocker_dicom.cli.main", *map(str, arguments)]
         return subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=err,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             # Whoever runs the tests in the background has it ignored, which is inherited.

@@ -126,6 +126,7 @@ class Line:
         while (self.unacknowledged or unacknowledged)(connection) > 0:
             if time.monotonic() > until:
                 raise TimeoutError(f"{self.host} does not take what it is sent")
+            self._check_open(connection)  # of a connection that was reset, no more is confirmed
             time.sleep(_STEP_S)
         self._check_open(connection)
 

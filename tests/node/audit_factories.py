@@ -58,17 +58,21 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 class SyslogServer:
-    """Takes frames of RFC 5425 over TLS, in a thread; may be told to hang up."""
+    """Takes frames of RFC 5425 over TLS, in a thread; after so many of them it goes away."""
 
-    def __init__(self, pem: Path, key: Path, port: int = 0) -> None:
+    def __init__(
+        self, pem: Path, key: Path, port: int = 0, leaves_after: int | None = None
+    ) -> None:
         self.messages: list[bytes] = []
         self.connections = 0
-        self.hang_up_after: int | None = None
+        self._leaves_after = leaves_after
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(pem, key)
         self._context.load_verify_locations(pem)
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._listener = socket.create_server(("127.0.0.1", port))
+        # Syslog confirms nothing: a sender knows what this system took, not what was read of it.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -100,8 +104,8 @@ class SyslogServer:
         with contextlib.suppress(OSError, ValueError), secure.makefile("rb") as stream:
             while digits := _until_space(stream.read):
                 self.messages.append(stream.read(int(digits)))
-                if self.hang_up_after == len(self.messages):
-                    secure.shutdown(socket.SHUT_RDWR)
+                if self._leaves_after == len(self.messages):
+                    self.close()
                     return
 
 
@@ -113,9 +117,11 @@ def _until_space(read: Callable[[int], bytes]) -> bytes:
 
 
 @contextlib.contextmanager
-def syslog_server(pem: Path, key: Path, port: int = 0) -> Iterator[SyslogServer]:
+def syslog_server(
+    pem: Path, key: Path, port: int = 0, leaves_after: int | None = None
+) -> Iterator[SyslogServer]:
     """Run a server of syslog."""
-    server = SyslogServer(pem, key, port)
+    server = SyslogServer(pem, key, port, leaves_after)
     try:
         yield server
     finally:

@@ -342,8 +342,7 @@ def test_a_server_that_is_away_is_waited_for(tls: tuple[Path, Path], tmp_path: P
     assert auditor.backlog().spooled > 50 * 500
     seen: set[str] = set()
     for _ in range(2):
-        with syslog_server(*tls, port) as server:
-            server.hang_up_after = 20
+        with syslog_server(*tls, port, leaves_after=20) as server:
             until(lambda: len(server.messages) >= 20)
         seen |= {studies(one) for one in server.messages}
     with syslog_server(*tls, port) as server:
