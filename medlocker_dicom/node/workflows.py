@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event, Thread
 from time import monotonic
@@ -59,6 +60,8 @@ CARE_S: Final = 30.0
 """Seconds between two looks at what others left."""
 POLL_S: Final = 0.2
 """Seconds between two looks into a queue."""
+REMEMBERED: Final = timedelta(days=7)
+"""For how long workflows that succeeded are kept, for whoever looks into a mishap."""
 _MANY: Final = 500
 _LEAVE_S: Final = 1.0
 OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -132,6 +135,23 @@ class DbosQueue:
         """Name the workers that have taken anything and not brought it to its end."""
         begun = self.client.list_workflows(status="PENDING", load_input=False, load_output=False)
         return {one.executor_id for one in begun if one.executor_id is not None}
+
+    def forget(self, before: datetime) -> int:
+        """Delete what succeeded before a moment, some hundreds at once; how many workflows.
+
+        The ledger's rows stay: they tell an object that comes again. What failed stays too.
+        """
+        found = self.client.list_workflows(
+            name=[PROCESS, DELIVER, PROMISE],
+            status="SUCCESS",
+            completed_before=before.isoformat(),
+            limit=_MANY,
+            load_input=False,
+            load_output=False,
+        )
+        if found:
+            self.client.delete_workflows([one.workflow_id for one in found])
+        return len(found)
 
     def give_back(self, worker: str, claimed: Iterable[str]) -> None:
         """Let any worker do what one had taken; what another has taken meanwhile stays with it."""
@@ -258,7 +278,7 @@ def _threads(work: Work, name: str, log: Log, done: Event) -> list[Thread]:
 
     # On a full disk the first makes room for the rest: none waits for another to succeed.
     care: list[Duty] = [partial(_tidy, work), give_on, take_up, partial(mend, ledger, log, turn)]
-    care.append(partial(answer_failed, ledger))
+    care += [partial(answer_failed, ledger), partial(forget, ledger)]
     jobs: dict[str, tuple[float, list[Duty]]] = {
         "heart": (BEAT_S, [partial(queue.alive, ledger, name)]),
         "care": (CARE_S, care),
@@ -445,6 +465,24 @@ def answer_failed(ledger: Ledger) -> None:
         asked = find_promise(ledger, transaction_uid, calling_ae_title)
         if not asked.answered:
             answer_again(ledger, asked, int(number), 0)  # once: it has one key
+
+
+def forget(ledger: Ledger) -> int:
+    """Delete workflows that succeeded long ago, so that the queue grows by its rows alone.
+
+    Returns
+    -------
+    int
+        How many; there may be more.
+
+    Raises
+    ------
+    VaultError
+        The database fails.
+    """
+    before = datetime.fromtimestamp(ledger.now() / 1000, UTC) - REMEMBERED
+    with named(ledger.place):
+        return queue_at(ledger).forget(before)
 
 
 def queue_at(ledger: Ledger) -> DbosQueue:

@@ -24,6 +24,7 @@ from medlocker_dicom.node.workflows import (
     Watch,
     answer_failed,
     bury,
+    forget,
     mend,
     open_ledger,
     prepare,
@@ -95,10 +96,10 @@ class Desk:
         with self.ledger.reading() as connection:
             return list(connection.scalars(text("SELECT name FROM node_worker")))
 
-    def later(self) -> None:
-        """Let a minute go by."""
+    def later(self, ms: int = LATER_MS) -> None:
+        """Let time go by: a minute."""
         before = self.ledger.now
-        object.__setattr__(self.ledger, "now", lambda: before() + LATER_MS)
+        object.__setattr__(self.ledger, "now", lambda: before() + ms)
 
     @staticmethod
     def _table(connection: Connection) -> str:
@@ -225,6 +226,28 @@ def test_an_answer_that_failed_is_given_again_once(desk: Desk) -> None:
     desk.become(second, "ERROR")
     answer_failed(desk.ledger)
     assert len(desk.keys(promises.PROMISE)) == 2
+
+
+def test_what_succeeded_long_ago_is_forgotten(desk: Desk) -> None:
+    """A week later its workflows are gone, and what failed or waits is not; its row stays."""
+    names = ("done", "failed", "waiting")
+    keys = {name: f"{desk.arrive(n)}-1" for n, name in enumerate(names)}
+    sent = f"{desk.lock(3, 'archive')}-archive-1"
+    for key in (keys["done"], sent):
+        desk.become(key, "SUCCESS")
+    desk.become(keys["failed"], "ERROR")
+    with desk.ledger.writing() as connection:
+        table = desk._table(connection)
+        connection.execute(text(f"UPDATE {table} SET completed_at = created_at"))
+    assert forget(desk.ledger) == 0
+    desk.later(ms=7 * 24 * 3_600_000)
+    assert forget(desk.ledger) == 2
+    left = desk.keys(queue.PROCESS) | desk.keys(queue.DELIVER)
+    assert left >= {keys["failed"], keys["waiting"]}
+    assert not left & {keys["done"], sent}
+    arrived = Arrival("1.2.3.0", "1.2", "1.2", "1.4", "1.5", f"{0:064x}", 1, "A", "B", "::1")
+    assert queue.enter(desk.ledger, arrived) is queue.Entered.AGAIN
+    assert keys["done"] not in desk.keys(queue.PROCESS)
 
 
 def test_neither_silence_nor_errors_end_a_workers_heart(
