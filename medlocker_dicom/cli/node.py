@@ -224,7 +224,12 @@ def _receive(config: NodeConfig, listening: socket.socket, number: int) -> None:
 
 
 def _work(config: NodeConfig, name: str) -> None:
-    """Be a worker process."""
+    """Be a worker process, the one of its name."""
+    with _spool(config).alone(name):
+        _work_alone(config, name)
+
+
+def _work_alone(config: NodeConfig, name: str) -> None:
     from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
     from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same

@@ -1,20 +1,24 @@
 """Where objects lie between their arrival and their last delivery.
 
 ``incoming`` holds what is arriving, ``objects`` what was answered Success,
-``results`` what locking made of it. A name in ``objects`` or ``results`` is
-whole and durable, or not there; nothing from the network becomes a name.
+``results`` what locking made of it, ``workers`` who is at work. A name in
+``objects`` or ``results`` is whole and durable, or not there; nothing from
+the network becomes a name.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from medlocker_dicom.errors import DestinationError, DiskFullError
-from medlocker_dicom.files import PART, output_error, sync_folder, write_private
+from medlocker_dicom.errors import DestinationError, DiskFullError, UsageError
+from medlocker_dicom.files import PART, PRIVATE, output_error, sync_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,6 +154,38 @@ class Spool:
         path = self.result(object_id, attempt)
         write_private(path, data)
         return path
+
+    @contextmanager
+    def alone(self, worker: str) -> Iterator[None]:
+        """Be the one worker of a name while the context lasts.
+
+        On all machines that share the spool; a process that is killed has let go of its name.
+
+        Raises
+        ------
+        UsageError
+            Another process has the name.
+        DestinationError, OutputError
+            The spool cannot be written.
+        """
+        # A name is a user's: only its digest becomes one of a file.
+        path = self.root / "workers" / hashlib.sha256(worker.encode()).hexdigest()[:32]
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+        except OSError as error:
+            raise output_error(path, error) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"a worker called {worker!r} is at work already",
+                    "give each worker a --name of its own",
+                ) from error
+            yield
+        finally:
+            os.close(descriptor)
 
     def forget(self, object_id: str) -> None:
         """Delete an object and everything made of it; what is gone already is no fault."""

@@ -8,6 +8,8 @@ from running_node import Node
 
 from desk import Desk, refused
 from medlocker_dicom.cli import node as commands
+from medlocker_dicom.errors import DestinationError
+from medlocker_dicom.node.spool import Spool
 
 TLS = {"certificate": "none.crt", "key": "none.key", "authorities": "none.crt"}
 ARCHIVE = {"kind": "dicom", "ae_title": "ARC", "host": "::1", "port": 4242}
@@ -74,3 +76,18 @@ def test_a_worker_without_a_name_has_none_of_the_nodes(
     node.desk.good("node", "work", "--config", path, "--name", "worker1")
     assert names[1] == "worker1"
     assert names[0] not in {commands._worker_name(number) for number in range(64)}
+
+
+def test_a_second_worker_of_one_name_is_refused(node: Node) -> None:
+    """Before it does anything: the two would take each other's work for their own."""
+    path, spool = node.write(), Spool(node.spool, 0)
+    spool.prepare()
+    work = ("node", "work", "--config", path, "--name", "../worker1")
+    with spool.alone("../worker1"), spool.alone("worker2"):
+        assert "--name of its own" in refused(node.desk, 2, "is at work already", *work)
+    with spool.alone("../worker1"):
+        (one, _) = (node.spool / "workers").iterdir()
+    assert one.stat().st_mode & 0o777 == 0o600
+    nowhere = Spool(node.spool / "none", 0)
+    with pytest.raises(DestinationError, match="cannot be written"), nowhere.alone("worker3"):
+        pass
