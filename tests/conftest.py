@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,9 @@ from hypothesis import settings
 from desk import QUICK, Desk
 from postgres import database, served, server_programs
 from vault_factories import House, house
+
+# Before torch is there: threads of several processes that wait for each other's cores take longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `pytest --hypothesis-profile many` tries each property so often; else it says its own number.
 settings.register_profile("many", max_examples=10_000, derandomize=True, deadline=None)
@@ -96,13 +98,9 @@ def _settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
 def _furnish(desk: Desk, bundles: Path, patch: pytest.MonkeyPatch) -> Desk:
     """Give a desk the tiny models, and no others."""
     from medlocker_dicom.bundles import bundle  # noqa: PLC0415  loads torch
-    from medlocker_dicom.bundles.engine import OnnxEngine  # noqa: PLC0415  the same
-    from medlocker_dicom.pipeline import models  # noqa: PLC0415  the same
 
     patch.setenv("MEDLOCKER_BUNDLES", str(bundles))
     patch.setattr(bundle, "SHIPPED", desk / "no-bundles")
-    # Threads of several test processes that wait for each other's cores cost the most time.
-    patch.setattr(models, "OnnxEngine", partial(OnnxEngine, threads=1))
     return desk
 
 
@@ -145,17 +143,6 @@ def archive(
             "lock", source, desk / "locked", "--to", people[0], "--to", people[1], *more, *QUICK
         )
     return desk
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: tiny networks only wait for further ones."""
-    import torch  # noqa: PLC0415  most tests do without
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,6 @@ class OnnxEngine:
         Whose network to run.
     cache
         Folder for exported networks; ``$XDG_CACHE_HOME/medlocker`` by default.
-    threads
-        Threads a run; all cores by default.
 
     Raises
     ------
@@ -61,10 +59,11 @@ class OnnxEngine:
         The cache cannot be written.
     """
 
-    def __init__(self, bundle: Bundle, cache: Path | None = None, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, cache: Path | None = None) -> None:
         self._bundle = bundle
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # As many as torch: OMP_NUM_THREADS counts for both, and by default it is all cores.
+        options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4  # an error is raised, and need not be printed as well
         path = exported(bundle, cache or default_cache())
         try:

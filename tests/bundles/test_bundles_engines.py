@@ -59,7 +59,7 @@ def test_onnx_answers_as_torch_on_noise(
     bundle = networks[name]
     expected = TorchEngine(bundle)(noise)
     assert expected.std() > 10 * CLOSE
-    assert np.abs(OnnxEngine(bundle, export_cache, 1)(noise) - expected).max() <= CLOSE
+    assert np.abs(OnnxEngine(bundle, export_cache)(noise) - expected).max() <= CLOSE
 
 
 def test_onnx_answers_as_torch_at_other_sizes(
@@ -68,7 +68,7 @@ def test_onnx_answers_as_torch_at_other_sizes(
     """The segmenter's export takes any multiple of 32 px, not the size it was traced at alone."""
     rng = np.random.default_rng(8)
     engine, reference = (
-        OnnxEngine(networks["marker"], export_cache, 1),
+        OnnxEngine(networks["marker"], export_cache),
         TorchEngine(networks["marker"]),
     )
     for height, width in ((32, 32), (96, 128), (224, 64)):
@@ -88,7 +88,7 @@ def test_onnx_answers_as_torch_on_photographs(
     scene = normalise(np.stack([retina_at(eyes[0], 256, None)[0][:160, :256]]))
     for name, inputs in (("grader", crops), ("marker", scene)):
         reference = TorchEngine(networks[name])(inputs)
-        answer = OnnxEngine(networks[name], export_cache, 1)(inputs)
+        answer = OnnxEngine(networks[name], export_cache)(inputs)
         assert np.abs(answer - reference).max() <= CLOSE, name
 
 
@@ -99,7 +99,7 @@ def test_the_shipped_weights_answer_alike(name: str, export_cache: Path, shared_
     eye = read_rgb(shared_data / "idrid_lesions" / "images" / "IDRiD_05.jpg")
     side = bundle.input_size if bundle.kind == "dr-classifier" else 224
     crop = normalise(crop_to_retina(eye, side)[None])
-    answer, reference = OnnxEngine(bundle, export_cache, 1)(crop), TorchEngine(bundle)(crop)
+    answer, reference = OnnxEngine(bundle, export_cache)(crop), TorchEngine(bundle)(crop)
     assert np.abs(answer - reference).max() <= CLOSE * max(1, np.abs(reference).max())
 
 
@@ -110,7 +110,7 @@ def test_a_row_does_not_depend_on_its_neighbours(
     rng = np.random.default_rng(9)
     noise = normalise(rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8))
     bundle = networks["grader"]
-    for engine in (OnnxEngine(bundle, export_cache, 1), TorchEngine(bundle)):
+    for engine in (OnnxEngine(bundle, export_cache), TorchEngine(bundle)):
         alone = np.concatenate([engine(noise[n : n + 1]) for n in range(4)])
         assert np.array_equal(engine(noise), alone)
 
@@ -137,7 +137,7 @@ def test_a_damaged_export_is_made_anew(tiny_bundles: Path, tmp_path: Path) -> No
     path = exported(bundle, tmp_path)
     path.write_bytes(path.read_bytes()[:500])
     noise = np.random.default_rng(1).normal(size=(1, 3, 64, 64)).astype(np.float32)
-    answer = OnnxEngine(bundle, tmp_path, 1)(noise)
+    answer = OnnxEngine(bundle, tmp_path)(noise)
     assert np.abs(answer - TorchEngine(bundle)(noise)).max() <= CLOSE
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -171,7 +171,7 @@ def test_two_processes_export_at_once(tiny_bundles: Path, tmp_path: Path) -> Non
         "from medlocker_dicom.bundles.engine import OnnxEngine; "
         "import medlocker_dicom.bundles.networks; "
         "print('ready', flush=True); sys.stdin.readline(); "
-        f"OnnxEngine(read_bundle(Path({str(path)!r})), Path({str(tmp_path)!r}), 1)"
+        f"OnnxEngine(read_bundle(Path({str(path)!r})), Path({str(tmp_path)!r}))"
     )
     both = [
         subprocess.Popen(
@@ -195,7 +195,7 @@ def test_two_processes_export_at_once(tiny_bundles: Path, tmp_path: Path) -> Non
     bundle = read_bundle(path)
     assert [p.name for p in tmp_path.iterdir()] == [exported(bundle, tmp_path).name]
     noise = np.zeros((1, 3, 64, 64), np.float32)
-    answer = OnnxEngine(bundle, tmp_path, 1)(noise)
+    answer = OnnxEngine(bundle, tmp_path)(noise)
     assert np.abs(answer - TorchEngine(bundle)(noise)).max() <= CLOSE
 
 
@@ -208,3 +208,15 @@ def test_the_cache_lies_where_the_user_says(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache() == tmp_path / "home" / ".cache" / "medlocker"
+
+
+def test_as_many_threads_as_torch(networks: dict[str, Bundle], export_cache: Path) -> None:
+    """Whoever starts a process a core sets OMP_NUM_THREADS, which torch heeds: both engines do."""
+    before = torch.get_num_threads()
+    try:
+        for wanted in (1, 3):
+            torch.set_num_threads(wanted)
+            engine = OnnxEngine(networks["grader"], export_cache)
+            assert engine._session.get_session_options().intra_op_num_threads == wanted
+    finally:
+        torch.set_num_threads(before)

@@ -15,8 +15,6 @@ from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.errors import BundleFormatError
 from medlocker_dicom.phantom import phantom
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def ensemble(tiny_bundles: Path) -> Ensemble:

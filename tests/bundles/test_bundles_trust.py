@@ -92,7 +92,7 @@ def test_a_trusted_bundle_runs_in_both_engines(
     plain = TorchEngine(read_bundle(tiny_bundles / "dr_classifier_tiny"))(NOISE)
     bundle = read_bundle(hospital, trusted=True)
     np.testing.assert_allclose(TorchEngine(bundle)(NOISE), 2 * plain, rtol=1e-5)
-    np.testing.assert_allclose(OnnxEngine(bundle, export_cache, 1)(NOISE), 2 * plain, atol=1e-3)
+    np.testing.assert_allclose(OnnxEngine(bundle, export_cache)(NOISE), 2 * plain, atol=1e-3)
 
 
 def test_trust_is_by_name(hospital: Path, tiny_bundles: Path) -> None:
@@ -146,14 +146,14 @@ def test_a_trusted_bundles_weights_are_tensors_alone(hospital: Path, tmp_path: P
 def test_changed_code_is_exported_anew(hospital: Path, tmp_path: Path) -> None:
     """After an edit of the module, of equal length and in the same second, the cache is left."""
     module, cache = hospital / "scripts" / "net.py", tmp_path / "cache"
-    before = OnnxEngine(read_bundle(hospital, trusted=True), cache, 1)(NOISE)
+    before = OnnxEngine(read_bundle(hospital, trusted=True), cache)(NOISE)
     module.write_text(OWN_CODE.replace("GAIN = 2", "GAIN = 3"))
     bundle = read_bundle(hospital, trusted=True)
-    np.testing.assert_allclose(OnnxEngine(bundle, cache, 1)(NOISE), 1.5 * before, rtol=1e-4)
+    np.testing.assert_allclose(OnnxEngine(bundle, cache)(NOISE), 1.5 * before, rtol=1e-4)
     np.testing.assert_allclose(TorchEngine(bundle)(NOISE), 1.5 * before, rtol=1e-4)
     module.write_text(OWN_CODE)
     again = read_bundle(hospital, trusted=True)
-    assert np.array_equal(OnnxEngine(again, cache, 1)(NOISE), before)
+    assert np.array_equal(OnnxEngine(again, cache)(NOISE), before)
     assert len(list(cache.iterdir())) == 2
 
 

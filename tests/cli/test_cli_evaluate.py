@@ -64,7 +64,7 @@ def eyes(office: Desk) -> Path:
 def chances(bundles: Path, cache: Path, count: int = 6) -> NDArray[np.float64]:
     """Return the tiny grader's probabilities of the eyes; float64 (count, 5)."""
     bundle = read_bundle(bundles / GRADER)
-    grader = Classifier(bundle, OnnxEngine(bundle, cache, 1))
+    grader = Classifier(bundle, OnnxEngine(bundle, cache))
     return np.stack([grader.photograph(eye_pixels(number)[0]) for number in range(count)])
 
 

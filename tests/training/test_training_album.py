@@ -28,7 +28,7 @@ with open(sys.argv[1], "w") as stream:
     sys.stdin.read()
 """
 
-pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
+pytestmark = pytest.mark.usefixtures("_quick")
 
 
 @pytest.fixture

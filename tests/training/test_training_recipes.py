@@ -29,7 +29,7 @@ from training_sets import (
     write_lesions,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
+pytestmark = pytest.mark.usefixtures("_quick")
 
 Recipe = ClassifierRecipe | SegmenterRecipe
 Make = Callable[..., Recipe]

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 VIEWS = 64
 Make = Callable[..., ClassifierRecipe]
 
-pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
+pytestmark = pytest.mark.usefixtures("_quick")
 
 
 @pytest.fixture

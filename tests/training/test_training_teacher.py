@@ -28,7 +28,7 @@ STILL = tuple(
     f"backbone.{name}." for name in ("_conv_stem", "_bn0", "_blocks.0", "_blocks.1", "_blocks.2")
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread", "_quick")
+pytestmark = pytest.mark.usefixtures("_quick")
 
 
 @pytest.fixture
