@@ -1,6 +1,6 @@
 """MB/s into our receiver (durable), DCMTK's storescp and Orthanc, side by side; and our memory.
 
-    python benchmarks/ingest.py [--objects 40] [--rounds 3] [--small 5000]
+    python benchmarks/ingest.py [--objects 80] [--rounds 4] [--small 5000]
 
 Objects of 36 MB raw, 3.4 MB JPEG and 0.5 MB, by 1 and by 4 senders (DCMTK's storescu, each
 on one association). In each round the three take turns; the best round of each counts.
@@ -224,8 +224,8 @@ def memory(work: Path, objects: int) -> None:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=40)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--objects", type=int, default=80)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--small", type=int, default=5000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -38,6 +38,8 @@ an A-ASSOCIATE-RQ with 128 presentation contexts needs."""
 
 _BACKLOG: Final = 512
 _LAST_S: Final = 10.0
+_YIELD_S: Final = 0.005
+_MOST_YIELDS: Final = 4
 #: Acknowledge at once, which Linux forgets again: DCMTK's senders write a PDU in pieces, and wait
 #: for the first to be acknowledged before they send the next (RFC 896, RFC 1122 4.2.3.2).
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
@@ -191,8 +193,12 @@ class Listener(ThreadedAssociationServer):
         self.socket.close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept, without waiting for whoever called."""
+        """Accept, without waiting for whoever called.
+
+        A process that has much to do gives the others of the port a moment to come first.
+        """
         assert self.socket is not None
+        sleep(_YIELD_S * min(self.lobby.waiting + len(self.admitted), _MOST_YIELDS))
         try:
             return self.socket.accept()
         except OSError as error:

@@ -126,7 +126,7 @@ class Lobby:
     @property
     def waiting(self) -> int:
         """How many connections have not associated."""
-        return len(self._waiting) + len(self._ready) + len(self._speaking)
+        return len(self._arrived) + len(self._waiting) + len(self._ready) + len(self._speaking)
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):

@@ -2,6 +2,9 @@
 
 import itertools
 import signal
+import socket
+import sys
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -135,3 +138,29 @@ def test_two_processes_share_a_port(tmp_path: Path) -> None:
     ledger = make_ledger(place_of(database), Recorded())
     assert len(rows(ledger)) == 8
     ledger.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="connections are counted in Linux's /proc")
+def test_connections_are_spread_over_processes(tmp_path: Path) -> None:
+    """Who has some lets the other come first: four senders do not end at one process."""
+
+    def connections() -> list[int]:
+        open_files = [list(Path(f"/proc/{one.pid}/fd").iterdir()) for one in pair]
+        return [sum(str(f.readlink()).startswith("socket:") for f in some) for some in open_files]
+
+    with free_socket() as listening, ExitStack() as stack:
+        place = listening.getsockname()
+        pair = [started(tmp_path, str(tmp_path / "queue.db"), listening, n) for n in (1, 2)]
+        try:
+            # The port, its duplicate, and the lobby's pair: both are listening.
+            assert until(lambda: min(connections()) >= 4)
+            before = connections()
+            for _ in range(8):
+                stack.enter_context(socket.create_connection(place, 10))
+            assert until(lambda: sum(connections()) == sum(before) + 8)
+            shares = [now - then for now, then in zip(connections(), before, strict=True)]
+        finally:
+            for process in pair:
+                process.terminate()
+                process.wait(20)
+    assert min(shares) >= 2
