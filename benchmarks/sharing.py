@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+from dbos import DBOS
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "node"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from running_node import settled
@@ -28,7 +30,6 @@ from running_node import settled
 from desk import QUICK, Desk, eye_pixels, record_of
 from factories import make_fundus
 from medlocker_dicom.dicom.writing import to_bytes
-from medlocker_dicom.node import sharing
 from postgres import database, served, server_programs
 
 
@@ -68,10 +69,10 @@ def leading(desk: Desk, url: str, photographs: int) -> float:
         uid = f"1.2.826.0.1.3680043.10.9.{photographs}.{number + 1}"
         desk.eye(f"{source}/eye{number}.dcm", number % 20, instance_uid=uid)
     words: list[str | Path] = ["lock", desk / source, out, "--to", "alice", *QUICK, "--queue", url]
-    nothing = partial(sharing.DBOS.listen_queues, [])
+    nothing = partial(DBOS.listen_queues, [])
     with ExitStack() as stack:
         # It takes no work: what it took, and did not do, the others would wait for.
-        stack.enter_context(patch.object(sharing.DBOS, "listen_queues", lambda _: nothing()))
+        stack.enter_context(patch.object(DBOS, "listen_queues", lambda _: nothing()))
         for _ in range(3):
             helper = stack.enter_context(desk.spawn(*words))
             stack.callback(helper.communicate)

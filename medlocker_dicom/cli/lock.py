@@ -110,6 +110,14 @@ def lock(  # noqa: PLR0913  one parameter an option
         Path | None, typer.Option(metavar="PNG", help="The hospital's logo, with transparency.")
     ] = None,
     sl: Annotated[float, typer.Option(min=1, max=16, help="Image width over logo width.")] = 4.0,
+    look: Annotated[
+        str,
+        typer.Option(
+            metavar="STYLE,COLOUR,WIDTH",
+            help="The logo as it is (solid), as outline or dotted; in its own colour, dark-red, "
+            "yellow or white; strokes 1 to 20 thousandths of the image wide: dotted,dark-red,3.",
+        ),
+    ] = "solid",
     seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
     codec: Annotated[
         str, typer.Option(help="Of the locked pixels: uncompressed, rle, jpegls or j2k.")
@@ -141,7 +149,14 @@ def lock(  # noqa: PLR0913  one parameter an option
     chosen = read_logo(logo)
 
     policy = make_policy(
-        mode=mode, strategy=strategy, budget=budget, margin=margin, sl=sl, seed=seed, codec=codec
+        mode=mode,
+        strategy=strategy,
+        budget=budget,
+        margin=margin,
+        sl=sl,
+        look=look,
+        seed=seed,
+        codec=codec,
     )
     with opened(vault) if has_vault(vault) and not no_vault else nullcontext() as store:
         audience = audience_of(to, custodian, store)

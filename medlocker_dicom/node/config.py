@@ -294,8 +294,8 @@ class Lock(_Strict):
         Days until the recipients' grants end; None for never.
     detached
         Whether packets stay in the vault, for archives that strip them.
-    mode, strategy, budget, margin, sl, seed, codec
-        Of the policy, which says which strategies and codecs there are.
+    mode, strategy, budget, margin, sl, look, seed, codec
+        Of the policy, which says which strategies, looks and codecs there are.
     models
         Names of classifiers; none stands for the default ensemble.
     bundles, trust_bundle
@@ -312,6 +312,7 @@ class Lock(_Strict):
     budget: Annotated[int, Field(ge=1, le=100_000)] = 200
     margin: Annotated[float, Field(ge=0, le=1)] = 0.1
     sl: Annotated[float, Field(ge=1, le=16)] = 4.0
+    look: str = "solid"
     seed: Annotated[int, Field(ge=0)] = 0
     codec: str = "uncompressed"
     models: tuple[str, ...] = ()

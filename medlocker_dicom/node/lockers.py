@@ -109,6 +109,7 @@ def policy_of(options: Lock) -> Policy:
         budget=options.budget,
         margin=options.margin,
         sl=options.sl,
+        look=options.look,
         seed=options.seed,
         codec=options.codec,
     )

@@ -52,6 +52,7 @@ from medlocker_dicom.watermark.codec import encode_residual
 from medlocker_dicom.watermark.logo import Logo, pack_logo
 from medlocker_dicom.watermark.recover import residual
 from medlocker_dicom.watermark.scale import scale_logo
+from medlocker_dicom.watermark.style import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -306,7 +307,7 @@ class _Frame:
         height, width = self.display.shape[:2]
         retina, crop = field_of_view(self.display), retina_crop(self.display)
         for sl in policy.sizes():
-            logo = scale_logo(self.locker.logo, width, height, sl)
+            logo = drawn(scale_logo(self.locker.logo, width, height, sl), policy.look, width)
             everywhere = feasible_positions(retina, (logo.width, logo.height), boxes, policy.mode)
             if not everywhere.any():
                 continue

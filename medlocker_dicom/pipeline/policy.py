@@ -10,6 +10,7 @@ from medlocker_dicom.dicom.capture import CODECS
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.search import ALPHA_LIST, STRATEGIES
+from medlocker_dicom.watermark.style import AS_IT_IS, Look, read_look
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Policy:
         Logo size: the image's width over the logo's (eq. 2).
     smallest_sl
         How far the logo may shrink where no position is feasible.
+    look
+        What the logo looks like.
     seed
         Of the search.
     batch_size
@@ -45,6 +48,7 @@ class Policy:
     margin: float = 0.1
     sl: float = 4.0
     smallest_sl: float = 8.0
+    look: Look = AS_IT_IS
     seed: int = 0
     batch_size: int = 8
     codec: str = "uncompressed"
@@ -68,6 +72,7 @@ def make_policy(  # noqa: PLR0913  the options of a command, checked together
     budget: int,
     margin: float,
     sl: float,
+    look: str,
     seed: int,
     codec: str,
 ) -> Policy:
@@ -88,6 +93,7 @@ def make_policy(  # noqa: PLR0913  the options of a command, checked together
         margin=margin,
         sl=sl,
         smallest_sl=2 * sl,
+        look=read_look(look),
         seed=seed,
         codec=codec,
     )

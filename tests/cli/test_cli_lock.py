@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from desk import QUICK, Desk, eye_pixels, granted, record_of, results, same_pixels, tree
 from factories import make_fundus
@@ -229,6 +230,20 @@ def test_an_issuer_is_made_once(office: Desk) -> None:
     assert path.read_bytes() == made
 
 
+def test_a_logo_drawn_in_dots(office: Desk) -> None:
+    """It covers less than as it is, in its colour, and comes off exactly."""
+    source, more = office.eyes("src", 1), ("--issuer", office.person("issuer"), "--sl", "2")
+    changed = {}
+    before = dcmread(source / "eye0.dcm").pixel_array
+    for name, look in (("solid", "solid"), ("dotted", "dotted,dark-red,20")):
+        assert office.lock(source, office / name, *more, "--look", look).code == 0
+        after = dcmread(office / name / "eye0.dcm").pixel_array
+        changed[name] = int((before != after).any(-1).sum())
+        assert office.unlock(office / name, office / f"{name}-back", "alice").code == 0
+        assert same_pixels(source / "eye0.dcm", office / f"{name}-back" / "eye0.dcm")
+    assert 0 < changed["dotted"] < 0.7 * changed["solid"]
+
+
 @pytest.mark.parametrize("codec", ["rle", "jpegls", "j2k"])
 def test_compressed_locks_unlock_bit_by_bit(office: Desk, codec: str) -> None:
     """Whatever the locked pixels are written as, the original comes back."""
@@ -357,6 +372,7 @@ def test_one_recipient_is_named_once(office: Desk) -> None:
         ("--codec", "gif", 2),
         ("--budget", "0", 2),
         ("--sl", "0.5", 2),
+        ("--look", "striped", 2),
         ("--seed", "-1", 2),
         ("--to", "absent.pub", 7),
         ("--custodian", "absent.pub", 7),

@@ -50,6 +50,7 @@ def test_what_is_good(node: Node) -> None:
         ({"lock": {"models": ["dr_classifier_none"]}}, 6, "dr_classifier_none"),
         ({"lock": {"strategy": "none"}}, 2, "none"),
         ({"lock": {"recipients": ["mallory"]}}, 2, "mallory"),
+        ({"lock": {"look": "striped"}}, 2, "look 'striped' is unknown"),
         ({"vault": "none.db"}, 10, "none.db"),
         ({"issuer": "none.key"}, 7, "none.key"),
     ],

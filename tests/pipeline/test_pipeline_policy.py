@@ -13,6 +13,7 @@ from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageE
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.models import QUICK, load_models
 from medlocker_dicom.pipeline.policy import Policy, make_policy
+from medlocker_dicom.watermark.style import Look, Style
 from tiny_bundles import write_own_code
 
 CHOICES = {
@@ -21,6 +22,7 @@ CHOICES = {
     "budget": 200,
     "margin": 0.1,
     "sl": 4.0,
+    "look": "solid",
     "seed": 0,
     "codec": "uncompressed",
 }
@@ -31,7 +33,7 @@ def test_the_commands_defaults_are_the_policys() -> None:
     assert make_policy(**CHOICES) == Policy()  # type: ignore[arg-type]  # each of its own type
 
 
-@pytest.mark.parametrize("option", ["mode", "strategy", "codec"])
+@pytest.mark.parametrize("option", ["mode", "strategy", "look", "codec"])
 def test_an_unknown_choice_is_named(option: str) -> None:
     """A word that is none of the allowed is refused, and the hint lists those."""
     with pytest.raises(UsageError, match=f"{option} 'best' is unknown") as caught:
@@ -48,6 +50,7 @@ def test_the_digest_is_of_what_changes_a_placement() -> None:
         "margin": 0.0,
         "sl": 5.0,
         "smallest_sl": 9.0,
+        "look": Look(Style.DOTTED),
         "seed": 1,
         "codec": "rle",
     }
