@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -69,10 +68,10 @@ def leading(desk: Desk, url: str, photographs: int) -> float:
         uid = f"1.2.826.0.1.3680043.10.9.{photographs}.{number + 1}"
         desk.eye(f"{source}/eye{number}.dcm", number % 20, instance_uid=uid)
     words: list[str | Path] = ["lock", desk / source, out, "--to", "alice", *QUICK, "--queue", url]
-    nothing = partial(DBOS.listen_queues, [])
+    listen = DBOS.listen_queues
     with ExitStack() as stack:
         # It takes no work: what it took, and did not do, the others would wait for.
-        stack.enter_context(patch.object(DBOS, "listen_queues", lambda _: nothing()))
+        stack.enter_context(patch.object(DBOS, "listen_queues", lambda _: listen([])))
         for _ in range(3):
             helper = stack.enter_context(desk.spawn(*words))
             stack.callback(helper.communicate)

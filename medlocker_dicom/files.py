@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -155,6 +156,15 @@ def output_error(path: Path, error: OSError) -> OutputError:
             f"{path}: no space left", "free some and start again: what is done stays done"
         )
     return DestinationError(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def claimed(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file, as long as it is open; False where another process has it."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -230,6 +230,7 @@ def _work(config: NodeConfig, name: str) -> None:
 
 
 def _work_alone(config: NodeConfig, name: str) -> None:
+    """Work until SIGTERM or SIGINT."""
     from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
     from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from medlocker_dicom.errors import DestinationBusyError, DestinationError, UsageError
-from medlocker_dicom.files import PART, PRIVATE, append_line, output_error, sha256_of, sync_folder
+from medlocker_dicom.files import (
+    PART,
+    PRIVATE,
+    append_line,
+    claimed,
+    output_error,
+    sha256_of,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +114,7 @@ def open_journal(folder: Path, run: dict[str, Any]) -> Iterator[Journal]:
             raise DestinationError(f"{path}: is no plain file", "choose a new folder")
         # Opened before it is written: of two processes that begin at once, one gets the lock.
         with os.fdopen(os.open(path, _MODE, PRIVATE), "r+b") as stream:
-            if not _claimed(stream.fileno()):
+            if not claimed(stream.fileno()):
                 if (first := stream.readline()).endswith(b"\n"):
                     _check_same(folder, _whole_lines(first, folder)[0][0], run)
                 raise DestinationBusyError(
@@ -147,7 +155,7 @@ def read_journal(folder: Path) -> tuple[dict[str, Any], Journal]:
         raise UsageError(f"{folder}: holds no journal of a run")
     try:
         with path.open("rb") as stream:
-            if not _claimed(stream.fileno(), fcntl.LOCK_SH):
+            if not claimed(stream.fileno(), fcntl.LOCK_SH):
                 raise DestinationBusyError(
                     f"{folder}: another process is writing to it", "wait for it to end"
                 )
@@ -163,7 +171,7 @@ def is_claimed(folder: Path) -> bool:
     """Tell whether a process is writing to a folder that holds a journal."""
     try:
         with (folder / NAME).open("rb") as stream:
-            return not _claimed(stream.fileno(), fcntl.LOCK_SH)
+            return not claimed(stream.fileno(), fcntl.LOCK_SH)
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -183,14 +191,6 @@ def _sweep(folder: Path) -> None:
     for part in folder.rglob(f".*{PART}"):
         if part.parent != folder / STAGED:
             part.unlink()
-
-
-def _claimed(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _whole_lines(data: bytes, folder: Path) -> tuple[list[dict[str, Any]], int]:

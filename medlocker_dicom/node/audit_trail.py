@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from medlocker_dicom.files import PRIVATE
+from medlocker_dicom.files import PRIVATE, claimed
 from medlocker_dicom.node.logs import Log
 
 if TYPE_CHECKING:
@@ -338,11 +338,8 @@ def _alone(path: Path) -> Iterator[int | None]:
         yield None
         return
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino
-        except BlockingIOError:
-            mine = False
+        mine = claimed(descriptor) and path.exists()
+        mine = mine and path.stat().st_ino == os.fstat(descriptor).st_ino
         yield descriptor if mine else None
     finally:
         os.close(descriptor)

@@ -8,7 +8,6 @@ the network becomes a name.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -18,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medlocker_dicom.errors import DestinationError, DiskFullError, UsageError
-from medlocker_dicom.files import PART, PRIVATE, output_error, sync_folder, write_private
+from medlocker_dicom.files import PART, PRIVATE, claimed, output_error, sync_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,20 +168,18 @@ class Spool:
             The spool cannot be written.
         """
         # A name is a user's: only its digest becomes one of a file.
-        path = self.root / "workers" / hashlib.sha256(worker.encode()).hexdigest()[:32]
+        path = self.root / "workers" / hashlib.sha256(os.fsencode(worker)).hexdigest()[:32]
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         except OSError as error:
             raise output_error(path, error) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not claimed(descriptor):
                 raise UsageError(
                     f"a worker called {worker!r} is at work already",
                     "give each worker a --name of its own",
-                ) from error
+                )
             yield
         finally:
             os.close(descriptor)

@@ -307,10 +307,11 @@ class _Frame:
         height, width = self.display.shape[:2]
         retina, crop = field_of_view(self.display), retina_crop(self.display)
         for sl in policy.sizes():
-            logo = drawn(scale_logo(self.locker.logo, width, height, sl), policy.look, width)
+            logo = scale_logo(self.locker.logo, width, height, sl)
             everywhere = feasible_positions(retina, (logo.width, logo.height), boxes, policy.mode)
             if not everywhere.any():
                 continue
+            logo = drawn(logo, policy.look, width)
             canvas = Canvas(self.display, crop, self.locker.ensemble.size, logo, self.seed)
             allowed = canvas.allowed(everywhere)
             if allowed.any():

@@ -1,7 +1,7 @@
 """The look of a logo: as it is, or drawn anew in lines or dots. Lock side only: needs OpenCV.
 
-Strokes in the colour and grain of a lesion reach graders that a search has not seen, where a
-badge does not; they also cover less. The logo stays a logo: its shape is its own.
+Strokes in the colour and grain of a lesion are there to reach graders that a search has not seen;
+they also cover less. The logo stays a logo: its shape is its own.
 """
 
 from __future__ import annotations
@@ -118,9 +118,9 @@ def drawn(logo: Logo, look: Look, width: int) -> Logo:
         return logo
     ink = ink_of(logo)
     grain = max(look.grain * width / 1000, _FINEST_PX)
-    opacity = {Style.SOLID: _whole, Style.OUTLINE: _lines, Style.DOTTED: _dots}[look.style](
-        ink, grain
-    )
+    opacity = ink
+    if look.style is not Style.SOLID:
+        opacity = (_lines if look.style is Style.OUTLINE else _dots)(ink, grain)
     rgba = np.zeros_like(logo.rgba)
     rgba[..., 3] = np.rint(opacity * 255)
     seen = rgba[..., 3] > 0
@@ -146,10 +146,6 @@ def ink_of(logo: Logo) -> NDArray[np.float32]:
     dark = seen & (tones <= between)
     rarer = dark if 2 * dark.sum() <= seen.sum() else seen & ~dark
     ink: NDArray[np.float32] = np.where(rarer, opacity, 0).astype(np.float32)
-    return ink
-
-
-def _whole(ink: NDArray[np.float32], _grain: float) -> NDArray[np.float32]:
     return ink
 
 

@@ -63,6 +63,6 @@ def run(office: Desk, command: str, years: int) -> tuple[str, int]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     return done.stdout, done.returncode

@@ -41,7 +41,7 @@ def monai(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "monai.bundle", *arguments],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "http_proxy": "", "https_proxy": ""},
+        env=os.environ | {"http_proxy": "", "https_proxy": ""},
         capture_output=True,
         text=True,
         timeout=240,

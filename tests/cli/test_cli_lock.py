@@ -231,7 +231,7 @@ def test_an_issuer_is_made_once(office: Desk) -> None:
 
 
 def test_a_logo_drawn_in_dots(office: Desk) -> None:
-    """It covers less than as it is, in its colour, and comes off exactly."""
+    """It covers less than as it is, and comes off exactly."""
     source, more = office.eyes("src", 1), ("--issuer", office.person("issuer"), "--sl", "2")
     changed = {}
     before = dcmread(source / "eye0.dcm").pixel_array

@@ -126,7 +126,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def _quick_engine(export_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let engines share the session's cache and run on one thread."""
+    """Let engines share the session's cache."""
     monkeypatch.setattr(evaluate, "OnnxEngine", partial(OnnxEngine, cache=export_cache))
 
 
