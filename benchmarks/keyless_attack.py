@@ -16,7 +16,6 @@ window by window: the strongest keyless attack that we know.
 import argparse
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,6 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medlocker_dicom.bundles.picture import read_rgb
+from medlocker_dicom.evaluation.attacks import (
+    MARGIN,
+    Scene,
+    colour_prior,
+    known_logo,
+    known_logo_median,
+    known_logo_nlm,
+    telea,
+)
 from medlocker_dicom.watermark.alpha import alpha_map, plain_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.logo import Logo
@@ -31,90 +39,14 @@ from medlocker_dicom.watermark.png import default_logo, load_logo
 from medlocker_dicom.watermark.scale import scale_logo
 
 ALPHAS = (100, 150, 200, 230)
-WINDOWS = (1, 3, 7, 15)
-MARGIN = 12
 Image = NDArray[np.uint8]
-Real = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Scene:
-    """What the attacker has (locked crop, logo, nominal opacity) and what is true."""
-
-    locked: Image
-    truth: Image
-    logo: Image
-    logo_alpha: Image
-
-    @property
-    def covered(self) -> NDArray[np.bool_]:
-        """Pixels that the logo covers."""
-        return self.logo_alpha > 0
-
-    def psnr(self, guess: Real | Image) -> float:
-        """PSNR in dB over the covered pixels."""
-        error = guess.astype(np.float64)[self.covered] - self.truth[self.covered]
-        return float(10 * np.log10(255.0**2 / max(float(np.mean(error**2)), 1e-6)))
-
-    def inverse(self, alpha: int) -> Image:
-        """Equation 9 with one assumed opacity."""
-        keep = 1 - plain_map(self.logo_alpha, alpha)[..., np.newaxis] / 255
-        lifted = (self.locked - (1 - keep) * self.logo) / np.maximum(keep, 1 / 510)
-        return np.clip(np.rint(lifted), 0, 255).astype(np.uint8)
-
-
-def best_inverse(scene: Scene, clean: Callable[[Image], Image]) -> float:
-    """Equation 9 over a grid of opacities, each cleaned; the best."""
-    return max(scene.psnr(clean(scene.inverse(alpha))) for alpha in range(40, 255, 3))
-
-
-def plain(image: Image) -> Image:
-    """Clean nothing."""
-    return image
-
-
-def median(image: Image) -> Image:
-    """Clean with a 5 x 5 median."""
-    return np.asarray(cv2.medianBlur(image, 5), np.uint8)
-
-
-def nlm(scene: Scene) -> float:
-    """Non-local means at several strengths on the best plain inverse; the best."""
-    start = max((scene.inverse(alpha) for alpha in range(40, 255, 3)), key=scene.psnr)
-    strengths = (3, 10, 20)
-    return max(scene.psnr(_nlm(start, h)) for h in strengths)
-
-
-def _nlm(image: Image, h: float) -> Image:
-    return np.asarray(cv2.fastNlMeansDenoisingColored(image, None, h, h, 5, 15), np.uint8)
-
-
-def inpainted(scene: Scene) -> Image:
-    """Telea's inpainting of the covered pixels."""
-    mask = scene.covered.astype(np.uint8)
-    return np.asarray(cv2.inpaint(scene.locked, mask, 5, cv2.INPAINT_TELEA), np.uint8)
-
-
-def colour_prior(scene: Scene) -> float:
-    """Correct the opacity so that windows match the inpainting; the best window."""
-    logo = scene.logo.astype(np.float64)
-    seen, wanted = scene.locked - logo, inpainted(scene) - logo
-    guesses = []
-    for window in WINDOWS:
-        size = (window, window)
-        match = cv2.boxFilter((seen * wanted).sum(-1), -1, size, normalize=False)
-        power = cv2.boxFilter((seen**2).sum(-1), -1, size, normalize=False)
-        gain = np.asarray(match)[..., np.newaxis] / np.maximum(power, 1)[..., np.newaxis]
-        guesses.append(np.clip(logo + np.maximum(gain, 1) * seen, 0, 255))
-    return max(scene.psnr(guess) for guess in guesses)
-
-
-ATTACKS: dict[str, Callable[[Scene], float]] = {
-    "as locked": lambda scene: scene.psnr(scene.locked),
-    "known logo": lambda scene: best_inverse(scene, plain),
-    "+ median 5x5": lambda scene: best_inverse(scene, median),
-    "+ NLM": nlm,
-    "inpaint": lambda scene: scene.psnr(inpainted(scene)),
+ATTACKS: dict[str, Callable[[Scene], Image]] = {
+    "as locked": lambda scene: scene.locked,
+    "known logo": known_logo,
+    "+ median 5x5": known_logo_median,
+    "+ NLM": known_logo_nlm,
+    "inpaint": telea,
     "colour prior": colour_prior,
 }
 
@@ -167,7 +99,7 @@ def main() -> None:
             every = list(scenes(images, logo, alpha, keyed=keyed))
             line = f"{alpha:>5} {'on' if keyed else 'off':>6}"
             for attack in ATTACKS.values():
-                found = [attack(scene) for scene in every]
+                found = [scene.psnr(attack(scene)) for scene in every]
                 line += f"{np.mean(found):>8.1f} ({max(found):.1f})".rjust(16)
             print(line, flush=True)
 

@@ -35,6 +35,11 @@ def check_node(what_needs: str) -> None:
     _check(what_needs, (*ENGINE, *NODE), "node")
 
 
+def check_evaluation(what_needs: str) -> None:
+    """Say what to install where the evaluation's libraries are missing; else as `check_engine`."""
+    _check(what_needs, (*ENGINE, "matplotlib", "skimage", "sklearn"), "demo")
+
+
 def check_vault(what_needs: str) -> None:
     """Say what to install where the vault's libraries are missing; else as `check_engine`."""
     _check(what_needs, VAULT, "vault")

@@ -21,6 +21,7 @@ try:
         adopt,
         bundles,
         demo,
+        evaluate,
         grant,
         identity,
         inspect,
@@ -56,6 +57,7 @@ vault.app.command("adopt")(adopt.adopt)
 app.add_typer(vault.app, name="vault")
 app.add_typer(node.app, name="node")
 app.add_typer(bundles.app, name="bundles")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  typer's callback signature

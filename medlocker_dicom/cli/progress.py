@@ -119,7 +119,7 @@ C = TypeVar("C")
 
 
 def counting(steps: Iterable[C], verb: str) -> Iterator[C]:
-    """Pass steps on while showing how far they are, where they are ``(done, total)``.
+    """Pass steps on while showing how far they are, where they are ``(done, total, ...)``.
 
     On a terminal a bar; elsewhere a line every few seconds.
     """
@@ -129,7 +129,7 @@ def counting(steps: Iterable[C], verb: str) -> Iterator[C]:
         task = progress.add_task(verb, total=None)
         for step in steps:
             if isinstance(step, tuple):
-                done, total = step
+                done, total = step[:2]
                 progress.update(task, completed=done, total=total)
                 if not console.is_terminal and time.monotonic() - said > _EVERY:
                     sys.stderr.write(f"{verb} {done}/{total}\n")

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NAMES = ("file", "uid", "image", "Image name", "id_code")
+GRADES = ("grade", "level", "Retinopathy grade", "diagnosis")
+
+
 def read_labels(path: Path, classes: int, split: str = "") -> dict[str, int]:
     """Read true grades: CSV with a header, the columns ``file`` (or ``uid``) and ``grade``.
+
+    The columns may also be called as in the public sets: ``Image name`` and ``Retinopathy grade``
+    (IDRiD), ``image`` and ``level`` (Kaggle's EyePACS), ``id_code`` and ``diagnosis`` (APTOS).
 
     Parameters
     ----------
@@ -35,7 +42,9 @@ def read_labels(path: Path, classes: int, split: str = "") -> dict[str, int]:
             rows, columns = list(table), set(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: not readable as CSV") from error
-    if "grade" not in columns or not columns & {"file", "uid"}:
+    named = [name for name in NAMES if name in columns]
+    graded = [name for name in GRADES if name in columns]
+    if not named or not graded:
         raise UsageError(
             f"{path}: has no columns file (or uid) and grade", "its first line names the columns"
         )
@@ -45,8 +54,10 @@ def read_labels(path: Path, classes: int, split: str = "") -> dict[str, int]:
     for number, row in enumerate(rows, 2):
         if split and row["split"] != split:
             continue
-        key = row.get("file") or row.get("uid")
-        grade = row.get("grade") or ""
+        if not any(row.values()):  # as at the end of IDRiD's
+            continue
+        key = next((row[name] for name in named if row[name]), None)
+        grade = row[graded[0]] or ""
         if not key or not re.fullmatch("[0-9]{1,3}", grade) or int(grade) >= classes:
             raise UsageError(
                 f"{path}, line {number}: needs file (or uid) and a grade from 0 to {classes - 1}",

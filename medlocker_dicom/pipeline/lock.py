@@ -40,7 +40,6 @@ from medlocker_dicom.search import (
     Feasible,
     Guide,
     ListParameters,
-    SearchParameters,
     SearchResult,
     Stop,
     optimise,
@@ -334,7 +333,7 @@ class _Frame:
             budget=min(policy.budget, PLACES) if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
         )
-        parameters = SearchParameters(canvas_width=canvas.size)
+        parameters = replace(policy.parameters, canvas_width=canvas.size)
         guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean, CLEAN)))
         strategy = "guided" if listing else policy.strategy
         return search(strategy, evaluator, feasible, self.draws, parameters, guide)

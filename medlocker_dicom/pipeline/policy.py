@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from medlocker_dicom.dicom.capture import CODECS
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.search import ALPHA_LIST, STRATEGIES
+from medlocker_dicom.search import ALPHA_LIST, STRATEGIES, SearchParameters
 from medlocker_dicom.watermark.style import AS_IT_IS, Look, read_look
+
+PAPER = SearchParameters()
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Policy:
         Candidates computed together; changes no result.
     codec
         Of the locked pixels: ``uncompressed``, ``rle``, ``jpegls`` or ``j2k``.
+    parameters
+        Numbers of the evolution, the paper's by default; the canvas has its own width.
     """
 
     mode: Mode = Mode.AVOID
@@ -52,6 +56,7 @@ class Policy:
     seed: int = 0
     batch_size: int = 8
     codec: str = "uncompressed"
+    parameters: SearchParameters = PAPER
 
     @property
     def digest(self) -> str:

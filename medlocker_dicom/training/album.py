@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from medlocker_dicom.training.peers import Peers, PeerTeacher
     from medlocker_dicom.training.photographs import Crops
     from medlocker_dicom.training.teacher import Teacher
 
@@ -68,7 +69,9 @@ def draw_view(crop: NDArray[np.uint8], number: int, size: int) -> NDArray[np.uin
     return resample(turned(crop, max(size, SIDE), rng), (size, size))
 
 
-def open_album(crops: Crops, folder: Path, views: int, device: torch.device) -> Album:
+def open_album(
+    crops: Crops, folder: Path, views: int, device: torch.device, peers: Peers | None = None
+) -> Album:
     """Open the album of a folder, after training its teacher and asking it where that is due.
 
     Two processes may do so at once: the second waits for the first. An interrupted one goes on
@@ -84,21 +87,29 @@ def open_album(crops: Crops, folder: Path, views: int, device: torch.device) -> 
         How many.
     device
         Runs the teacher.
+    peers
+        Asked in the teacher's stead, which then need not be trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        TeacherRecipe(folder, device=str(device)).run(crops)
+        if peers is None:
+            TeacherRecipe(folder, device=str(device)).run(crops)
+        weights_digest = peers.digest if peers else sha256_of(folder / "model.pt") or ""
         train = training_rows(crops)
         weights = sampling_weights(crops, train)
         rows = np.random.default_rng(SEED).choice(train, views, p=weights)
-        asked = (sha256_of(folder / "model.pt") or "").encode() + rows.tobytes()
+        asked = weights_digest.encode() + rows.tobytes()
         stamp = hashlib.sha256(asked).hexdigest()[:16]
-        logits = _answers(crops, rows, folder / f"album-{stamp}.npy", device)
+        logits = _answers(crops, rows, folder / f"album-{stamp}.npy", device, peers)
     return Album(crops, rows, logits)
 
 
 def _answers(
-    crops: Crops, rows: NDArray[np.int64], file: Path, device: torch.device
+    crops: Crops,
+    rows: NDArray[np.int64],
+    file: Path,
+    device: torch.device,
+    peers: Peers | None,
 ) -> NDArray[np.float16]:
     """Ask the teacher for what is not answered yet."""
     views, done_file = len(rows), file.with_suffix(".done")
@@ -106,7 +117,7 @@ def _answers(
     if done < views:
         mode: Literal["r+", "w+"] = "r+" if done else "w+"
         logits = np.lib.format.open_memmap(file, mode, np.float16, (views, GRADES))
-        teacher = load_teacher(file.parent, device)
+        teacher = peers.load(device) if peers else load_teacher(file.parent, device)
         for start in range(done, views, BATCH):
             numbers = range(start, min(start + BATCH, views))
             shown = np.stack([draw_view(crops.pixels[rows[n]], n, SIDE) for n in numbers])
@@ -120,7 +131,9 @@ def _answers(
 
 
 @torch.no_grad()
-def _ask(teacher: Teacher, views: NDArray[np.uint8], device: torch.device) -> NDArray[np.float16]:
+def _ask(
+    teacher: Teacher | PeerTeacher, views: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.float16]:
     inputs = torch.from_numpy(normalise(views)).to(device, memory_format=torch.channels_last)
     with half_precision(device):
         logits: torch.Tensor = teacher(inputs)

@@ -9,9 +9,8 @@ are averaged and the averaged ones are kept.
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +24,17 @@ from medlocker_dicom.training.album import open_album
 from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.checkpoint import Checkpoint
 from medlocker_dicom.training.descent import Descent, channels_last, half_precision
+from medlocker_dicom.training.features import Feature, channels_of
 from medlocker_dicom.training.grading import grade_loss, held_out_figures
+from medlocker_dicom.training.peers import find_peers
 from medlocker_dicom.training.photographs import load_crops
-from medlocker_dicom.training.teacher import CHANNELS, load_teacher
+from medlocker_dicom.training.teacher import load_teacher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medlocker_dicom.training.album import Album
+    from medlocker_dicom.training.peers import PeerTeacher
     from medlocker_dicom.training.teacher import Teacher
 
 #: px of a crop that a student's view is drawn from.
@@ -84,6 +86,10 @@ class ClassifierRecipe:
         ``[size, epochs, hint, taught]`` each.
     views
         Of the album.
+    peers
+        Bundles that teach in the teacher's stead; the first one's maps are those to predict.
+    peer_layers
+        Of the first, as `hint_layers`.
     """
 
     network: nn.Module
@@ -100,15 +106,20 @@ class ClassifierRecipe:
     halved: bool = True
     seed: int = 20240611
     device: str = "cpu"
+    peers: list[str] = field(default_factory=list)
+    peer_layers: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Train from the last checkpoint, or from the start, to the end of the stages."""
         out, device = Path(self.output_dir), torch.device(self.device)
         out.mkdir(parents=True, exist_ok=True)
         crops = load_crops(Path(self.data_dir), CROP, Path(self.teacher_dir))
-        album = open_album(crops, Path(self.teacher_dir), self.views, device)
+        folder = Path(self.teacher_dir)
+        peers = find_peers(self.peers, self.peer_layers) if self.peers else None
+        album = open_album(crops, folder, self.views, device, peers)
         torch.manual_seed(self.seed)  # here, as the album may have had a teacher to train
-        run = _Run(self, album, load_teacher(Path(self.teacher_dir), device), out)
+        teacher = peers.load(device) if peers else load_teacher(folder, device)
+        run = _Run(self, album, teacher, out)
         run.done = run.checkpoint.resume(device)
         for epoch, stage in enumerate(self.epochs()):
             if epoch >= run.done:
@@ -121,11 +132,13 @@ class ClassifierRecipe:
 
 
 class _Run:
-    def __init__(self, recipe: ClassifierRecipe, album: Album, teacher: Teacher, out: Path) -> None:
+    def __init__(
+        self, recipe: ClassifierRecipe, album: Album, teacher: Teacher | PeerTeacher, out: Path
+    ) -> None:
         self.recipe, self.album, self.teacher, self.done = recipe, album, teacher, 0
         self.device = torch.device(recipe.device)
         self.student = channels_last(recipe.network, self.device)
-        self.features = [_Features(self.student, name) for name in recipe.hint_layers]
+        self.features = [Feature(self.student, name) for name in recipe.hint_layers]
         self.hints = nn.ModuleList(self._hints(recipe.epochs()[0].size)).to(self.device)
         groups = [([*self.student.parameters(), *self.hints.parameters()], recipe.learning_rate)]
         self.batches = min(recipe.samples_an_epoch, len(album.rows)) // recipe.batch_size
@@ -135,12 +148,11 @@ class _Run:
 
     def _hints(self, size: int) -> list[nn.Module]:
         """One 1 x 1 convolution for each map, from the student's channels to the teacher's."""
-        self.student.eval()
-        with torch.no_grad():
-            self.student(torch.zeros(1, 3, size, size, device=self.device))
         return [
-            nn.Conv2d(feature.map().shape[1], channels, 1)
-            for feature, channels in zip(self.features, CHANNELS, strict=True)
+            nn.Conv2d(own, channels, 1)
+            for own, channels in zip(
+                channels_of(self.student, self.features, size), self.teacher.channels, strict=True
+            )
         ]
 
     def epoch(self, number: int, stage: Stage) -> None:
@@ -189,25 +201,6 @@ class _Run:
         taught = functional.cross_entropy(logits, likely.to(self.device))
         self.descent.step(graded + stage.hint * hinted + stage.taught * taught)
         return graded.item(), hinted.item(), taught.item()
-
-
-class _Features:
-    """Remembers what a named layer gave last."""
-
-    def __init__(self, network: nn.Module, layer: str) -> None:
-        self._last = torch.empty(0)
-        network.get_submodule(layer).register_forward_hook(self._remember)
-
-    def _remember(self, _module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        self._last = output
-
-    def map(self) -> torch.Tensor:
-        """(B, C, h, w); the tokens of a transformer laid out as its patches lie."""
-        if self._last.ndim == 3:
-            batch, tokens, channels = self._last.shape
-            side = math.isqrt(tokens - 1)
-            return self._last[:, 1:].transpose(1, 2).reshape(batch, channels, side, side)
-        return self._last
 
 
 def _posed(picture: NDArray[Any], pose: int) -> NDArray[Any]:

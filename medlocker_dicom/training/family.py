@@ -54,6 +54,10 @@ class Architecture:
         Whether training in half precision is faster: not where most convolutions are depthwise.
     remark
         In what it differs from the paper's.
+    samples_an_epoch, views
+        Of the recipe.
+    peers
+        Bundles that teach it instead of the teacher, see ``peers.py``.
     """
 
     name: str
@@ -66,6 +70,14 @@ class Architecture:
     learning_rate: float = 2e-3
     halved: bool = True
     remark: str = ""
+    samples_an_epoch: int = 8192
+    views: int = 49152
+    peers: tuple[str, ...] = ()
+
+    @property
+    def peer_layers(self) -> tuple[str, ...]:
+        """Hint layers of the first of its peers."""
+        return next((a.hint_layers for a in FAMILY if a.name in self.peers[:1]), ())
 
 
 def stages(*epochs: float) -> tuple[tuple[float, float, float, float], ...]:
@@ -99,7 +111,11 @@ FAMILY = (
         "Huang et al. 2017",
         "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
         ("features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"),
-        stages(5, 5, 2),
+        stages(5, 2),
+        input_size=160,
+        samples_an_epoch=4096,
+        views=8192,
+        peers=("resnet18", "mobilenetv3"),
     ),
     Architecture(
         "mobilenetv3",
@@ -163,7 +179,7 @@ def rendered(architecture: Architecture, published: dict[str, Any]) -> dict[str,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  the values stand above, and none is HTML
     )
-    values = asdict(architecture)
+    values = asdict(architecture) | {"peer_layers": architecture.peer_layers}
     texts = {path: environment.get_template(name).render(values) for path, name in FILES.items()}
     metadata = json.loads(environment.get_template("metadata.json.j2").render(values))
     metadata |= {name: published[name] for name in PUBLISHED if name in published}

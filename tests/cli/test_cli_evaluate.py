@@ -209,7 +209,7 @@ def test_a_segmenter_that_marks_nothing(office: Desk) -> None:
         (b"file,grade\neye0.png,1\n", ("--split", "val"), "has no column split"),
         (b"file,grade\n", (), "no rows"),
         (b"", (), "has no columns file (or uid) and grade"),
-        (b"image,level\neye0.png,1\n", (), "has no columns file (or uid) and grade"),
+        (b"picture,level\neye0.png,1\n", (), "has no columns file (or uid) and grade"),
         (b"file,grade\neye0.png,1\neye1.png,5\n", (), "line 3: needs file (or uid) and a grade"),
         (b"file,grade\neye0.png,-1\n", (), "line 2: needs file (or uid) and a grade from 0 to 4"),
         (b"file,grade\neye0.png,1\neye0.png,2\n", (), "line 3: eye0.png has grade 1 further up"),

@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from medlocker_dicom.bundles.bundle import SHIPPED
-from medlocker_dicom.training.classifier import ClassifierRecipe, _Features
+from medlocker_dicom.training.classifier import ClassifierRecipe
 from medlocker_dicom.training.evaluate import EvaluateGrader
 from medlocker_dicom.training.family import FAMILY, FILES, Architecture, rendered, write_family
+from medlocker_dicom.training.features import Feature
 
 EACH = pytest.mark.parametrize("architecture", FAMILY, ids=lambda a: a.name)
 COMMITTED = sorted(path.name for path in SHIPPED.glob("dr_classifier_*"))
@@ -98,7 +99,7 @@ def test_a_network_gives_four_maps(architecture: Architecture) -> None:
     """Its target builds one; its hint layers see a 4th to a 32nd of the side, about."""
     definition = configured(architecture, "inference")["network_def"]
     network = found(definition.pop("_target_"))(**definition).eval()
-    layers = [_Features(network, name) for name in architecture.hint_layers]
+    layers = [Feature(network, name) for name in architecture.hint_layers]
     size = architecture.input_size
     with torch.no_grad():
         logits = network(torch.zeros(1, 3, size, size))

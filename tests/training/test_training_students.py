@@ -15,9 +15,10 @@ from medlocker_dicom.bundles import networks
 from medlocker_dicom.training import classifier
 from medlocker_dicom.training.album import Album, open_album
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.classifier import POSES, ClassifierRecipe, _Features, _posed, _Run
+from medlocker_dicom.training.classifier import POSES, ClassifierRecipe, _posed, _Run
 from medlocker_dicom.training.descent import half_precision
 from medlocker_dicom.training.family import FAMILY, Architecture
+from medlocker_dicom.training.features import Feature
 from medlocker_dicom.training.grading import predict
 from medlocker_dicom.training.teacher import CHANNELS, Teacher
 from training_sets import HINTS, TinyGrader, quicken, ringed, rings, same, state_of
@@ -256,7 +257,7 @@ def test_the_teacher_is_that_of_its_folder(
 
 def test_tokens_lie_as_their_patches_do() -> None:
     """Of a transformer's tokens the first tells of no place; the others go row by row."""
-    features = _Features(layer := nn.Sequential(nn.Identity()), "0")
+    features = Feature(layer := nn.Sequential(nn.Identity()), "0")
     tokens = torch.arange(2 * 10 * 3.0).reshape(2, 10, 3)
     layer(tokens)
     maps = features.map()

@@ -1,0 +1,287 @@
+"""What a stranger does to a locked photograph before a grader sees it.
+
+Restorers lift or paint over the logo: they know it, the rule without its seed, and its place, and
+where a number has to be guessed the truth picks the best of a grid, so that they do at least as
+well as any thief. Pipelines are what graders do with every photograph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from medlocker_dicom.bundles.preprocess import resample
+from medlocker_dicom.watermark.alpha import plain_map
+from medlocker_dicom.watermark.blend import logo_samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.watermark.logo import Logo
+
+MARGIN: Final = 12  # px around the logo that a restorer looks at as well
+_OPACITIES: Final = range(40, 255, 3)
+_WINDOWS: Final = (1, 3, 7, 15)  # px, that the colour prior corrects as one
+_LARGEST: Final = 512  # px, longer side of what a restorer works on
+_SMALL: Final = 512  # px, of a retina that is purified or resized
+_RADIUS: Final = 5  # px, of inpainting
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The covered part of a photograph, with a margin.
+
+    Attributes
+    ----------
+    locked, truth
+        uint8 (h, w, 3).
+    logo, logo_alpha
+        Its colours uint8 (h, w, 3) and its own opacity uint8 (h, w).
+    """
+
+    locked: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    logo: NDArray[np.uint8]
+    logo_alpha: NDArray[np.uint8]
+
+    @property
+    def covered(self) -> NDArray[np.bool_]:
+        """Px that the logo covers."""
+        return self.logo_alpha > 0
+
+    def psnr(self, guess: NDArray[np.float64] | NDArray[np.uint8]) -> float:
+        """PSNR in dB over the covered px, all channels, peak 255."""
+        error = guess.astype(np.float64)[self.covered] - self.truth[self.covered]
+        return float(10 * np.log10(255.0**2 / max(float(np.mean(error**2)), 1e-6)))
+
+    def inverse(self, alpha: int) -> NDArray[np.uint8]:
+        """Equation 9 with one assumed opacity."""
+        keep = 1 - plain_map(self.logo_alpha, alpha)[..., np.newaxis] / 255
+        lifted = (self.locked - (1 - keep) * self.logo) / np.maximum(keep, 1 / 510)
+        return np.clip(np.rint(lifted), 0, 255).astype(np.uint8)
+
+    def best(self, guesses: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Let the truth pick."""
+        return max(guesses, key=self.psnr)
+
+
+def scene_of(
+    locked: NDArray[np.uint8], truth: NDArray[np.uint8], logo: Logo, place: tuple[int, int]
+) -> tuple[Scene, tuple[slice, slice]]:
+    """Cut a scene out of photographs uint8 (H, W, 3); ``place`` is x, y of the logo.
+
+    Returns
+    -------
+    tuple
+        The scene, at most 512 px a side, and where it lies in the photographs.
+    """
+    (x, y), (height, width) = place, locked.shape[:2]
+    top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
+    bottom = min(y + logo.height + MARGIN, height)
+    right = min(x + logo.width + MARGIN, width)
+    where = np.s_[top:bottom, left:right]
+    edges = ((y - top, bottom - y - logo.height), (x - left, right - x - logo.width))
+    alpha = np.pad(logo.alpha, edges)
+    colours = np.pad(logo_samples(logo.rgba, 3, 8).astype(np.uint8), (*edges, (0, 0)))
+    parts = [_small(one) for one in (locked[where], truth[where], colours, alpha)]
+    return Scene(*parts), where
+
+
+def pasted(
+    locked: NDArray[np.uint8], scene: Scene, guess: NDArray[np.uint8], where: tuple[slice, slice]
+) -> NDArray[np.uint8]:
+    """Put a guess in the place of the covered px of a photograph uint8 (H, W, 3)."""
+    result = locked.copy()
+    window = result[where]
+    size = (window.shape[1], window.shape[0])
+    large = np.asarray(cv2.resize(guess, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    covered = cv2.resize(scene.covered.astype(np.uint8), size, interpolation=cv2.INTER_LINEAR) > 0
+    window[covered] = large[covered]
+    return result
+
+
+def known_logo(scene: Scene) -> NDArray[np.uint8]:
+    """A1: equation 9 over a grid of opacities."""
+    return scene.best([scene.inverse(alpha) for alpha in _OPACITIES])
+
+
+def known_logo_median(scene: Scene) -> NDArray[np.uint8]:
+    """A1, each cleaned by a 5 x 5 median."""
+    return scene.best([_median(scene.inverse(alpha), 5) for alpha in _OPACITIES])
+
+
+def known_logo_nlm(scene: Scene) -> NDArray[np.uint8]:
+    """A1, the best cleaned by non-local means at several strengths."""
+    start = known_logo(scene)
+    return scene.best([_nlm(start, strength) for strength in (3, 10, 20)])
+
+
+def telea(scene: Scene) -> NDArray[np.uint8]:
+    """A4: inpainting (Telea 2004)."""
+    return _inpainted(scene, cv2.INPAINT_TELEA)
+
+
+def navier_stokes(scene: Scene) -> NDArray[np.uint8]:
+    """A4: inpainting (Bertalmio et al. 2001)."""
+    return _inpainted(scene, cv2.INPAINT_NS)
+
+
+def mean_fill(scene: Scene) -> NDArray[np.uint8]:
+    """A4: the mean colour around the logo."""
+    result = scene.locked.copy()
+    result[scene.covered] = scene.locked[~scene.covered].mean(0).round()
+    return result
+
+
+def colour_prior(scene: Scene) -> NDArray[np.uint8]:
+    """A1 and A4: the opacity is corrected so that windows match the inpainting; the best window."""
+    logo = scene.logo.astype(np.float64)
+    seen, wanted = scene.locked - logo, telea(scene) - logo
+    guesses = []
+    for window in _WINDOWS:
+        size = (window, window)
+        match = cv2.boxFilter((seen * wanted).sum(-1), -1, size, normalize=False)
+        power = cv2.boxFilter((seen**2).sum(-1), -1, size, normalize=False)
+        gain = np.asarray(match)[..., np.newaxis] / np.maximum(power, 1)[..., np.newaxis]
+        lifted = np.clip(logo + np.maximum(gain, 1) * seen, 0, 255)
+        guesses.append(np.rint(lifted).astype(np.uint8))
+    return scene.best(guesses)
+
+
+RESTORERS: Mapping[str, Callable[[Scene], NDArray[np.uint8]]] = MappingProxyType(
+    {
+        "A1 known logo": known_logo,
+        "A1 + median 5 x 5": known_logo_median,
+        "A1 + non-local means": known_logo_nlm,
+        "A1 colour prior": colour_prior,
+        "A4 Telea": telea,
+        "A4 Navier-Stokes": navier_stokes,
+        "A4 mean fill": mean_fill,
+    }
+)
+"""Attacks that know the logo and its place."""
+
+Pipeline = Callable[["NDArray[np.uint8]"], "list[NDArray[np.uint8]]"]
+"""A retina's square uint8 (S, S, 3) to the views whose probabilities a grader averages."""
+
+
+def jpeg(quality: int) -> Pipeline:
+    """Code as JPEG."""
+
+    def coded(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        back = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        return [np.ascontiguousarray(back[..., ::-1])]
+
+    return coded
+
+
+def there_and_back(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Resize the retina to 512 px and back to its size."""
+    size = (rgb.shape[1], rgb.shape[0])
+    return [np.asarray(cv2.resize(_at_512(rgb), size, interpolation=cv2.INTER_CUBIC), np.uint8)]
+
+
+def clahe(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Equalise the lightness by tiles (CLAHE, Zuiderveld 1994)."""
+    lab = cv2.cvtColor(_at_512(rgb), cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(2.0, (8, 8)).apply(lab[..., 0])
+    return [np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), np.uint8)]
+
+
+def ben_graham(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Subtract the local mean (B. Graham's preparation for Kaggle's competition of 2015)."""
+    small = _at_512(rgb)
+    blurred = cv2.GaussianBlur(small, (0, 0), _SMALL / 30)
+    flat = np.asarray(cv2.addWeighted(small, 4, blurred, -4, 128), np.uint8)
+    flat[small.max(2) < 10] = 0  # the border stays a border
+    return [flat]
+
+
+def closer(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Keep the middle nine tenths of the retina's square."""
+    small = _at_512(rgb)
+    edge = _SMALL // 20
+    return [np.ascontiguousarray(small[edge:-edge, edge:-edge])]
+
+
+def rotated(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Turn by 15 degrees."""
+    small = _at_512(rgb)
+    turn = cv2.getRotationMatrix2D((_SMALL / 2, _SMALL / 2), 15, 1)
+    return [np.asarray(cv2.warpAffine(small, turn, (_SMALL, _SMALL)), np.uint8)]
+
+
+def median(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Take the median of 5 x 5 px of a retina of 512 px."""
+    return [_median(_at_512(rgb), 5)]
+
+
+def poses(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Average over the eight ways to turn and mirror (test-time augmentation)."""
+    small = _at_512(rgb)
+    turns = [np.rot90(small, n) for n in range(4)]
+    return [np.ascontiguousarray(v) for turn in turns for v in (turn, turn[:, ::-1])]
+
+
+def denoised(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """A6: non-local means over a retina of 512 px (Buades et al. 2011)."""
+    return [_nlm(_at_512(rgb), 10)]
+
+
+def smoothed(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """A6: total variation over a retina of 512 px (Chambolle 2004)."""
+    from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415  slow to import
+
+    small = _at_512(rgb).astype(np.float32) / 255
+    flat = denoise_tv_chambolle(small, weight=0.08, channel_axis=-1)  # type: ignore[no-untyped-call]  # as skimage ships it
+    return [np.rint(255 * np.clip(flat, 0, 1)).astype(np.uint8)]
+
+
+PIPELINES: Mapping[str, Pipeline] = MappingProxyType(
+    {
+        "A6 non-local means": denoised,
+        "A6 total variation": smoothed,
+        "A9 JPEG 75": jpeg(75),
+        "A9 JPEG 50": jpeg(50),
+        "A9 resized to 512 and back": there_and_back,
+        "A9 CLAHE": clahe,
+        "A9 Ben Graham": ben_graham,
+        "A9 closer crop": closer,
+        "A9 rotated": rotated,
+        "A9 median": median,
+        "A9 eight poses": poses,
+    }
+)
+"""Attacks that know nothing of the logo."""
+
+
+def _at_512(retina: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return resample(retina, (_SMALL, _SMALL))
+
+
+def _small(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    scale = _LARGEST / max(part.shape[:2])
+    if scale >= 1:
+        return np.ascontiguousarray(part)
+    size = (round(part.shape[1] * scale), round(part.shape[0] * scale))
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.medianBlur(image, side), np.uint8)
+
+
+def _nlm(image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
+    clean = cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 5, 15)
+    return np.asarray(clean, np.uint8)
+
+
+def _inpainted(scene: Scene, how: int) -> NDArray[np.uint8]:
+    mask = scene.covered.astype(np.uint8)
+    return np.asarray(cv2.inpaint(scene.locked, mask, _RADIUS, how), np.uint8)

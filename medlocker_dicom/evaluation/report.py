@@ -1,0 +1,204 @@
+"""A study as files: JSON, CSV, figures, and one HTML page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medlocker_dicom.evaluation.names import HELP
+from medlocker_dicom.evaluation.rates import Rate
+from medlocker_dicom.evaluation.tables import flipped
+from medlocker_dicom.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from medlocker_dicom.evaluation.plans import Plan
+    from medlocker_dicom.evaluation.results import Row
+    from medlocker_dicom.evaluation.study import Study
+    from medlocker_dicom.evaluation.tables import Cell, Table
+    from medlocker_dicom.pipeline.policy import Policy
+
+PICTURES = 12
+
+mpl.use("Agg")
+
+
+def write_report(name: str, plan: Plan, study: Study, policy: Policy) -> list[Table]:
+    """Write what a study found into its folder.
+
+    ``NAME.json`` (facts, tables and rows), a CSV and a PNG for each table, ``NAME.html``.
+
+    Parameters
+    ----------
+    name
+        Of the study.
+    plan
+        What it compares.
+    study
+        With its rows.
+    policy
+        That its conditions share.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    made = plan.tables(study.rows, study.conditions, list(study.classifiers))
+    facts = _facts(name, study, policy)
+    figures = {table.name: bars(table) for table in made}
+    for table in made:
+        write_file(study.folder / f"{table.name}.csv", _csv(table).encode())
+        if figure := figures[table.name]:
+            write_file(study.folder / f"{table.name}.png", figure)
+    whole = facts | {"tables": [_plain(table) for table in made], "rows": study.rows}
+    write_file(study.folder / f"{name}.json", (json.dumps(whole, indent=1) + "\n").encode())
+    environment = Environment(
+        loader=PackageLoader("medlocker_dicom.evaluation", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["words"] = words
+    page = environment.get_template("evaluation.html").render(
+        facts=facts,
+        tables=made,
+        figures={k: base64.b64encode(v).decode() for k, v in figures.items()},
+        pictures=_pictures(study.rows, study.folder),
+    )
+    write_file(study.folder / f"{name}.html", page.encode())
+    return made
+
+
+def words(cell: Cell) -> str:
+    """Write a cell for people; a rate as ``75.0 (6/8, 41-93)``: per cent, counts, interval."""
+    if cell is None:
+        return ""
+    if isinstance(cell, Rate) and cell.n:
+        low, high = (100 * bound for bound in cell.interval)
+        return f"{100 * cell.share:.1f} ({cell.hits}/{cell.n}, {low:.0f}-{high:.0f})"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def bars(table: Table) -> bytes:
+    """Draw the first column of rates, with intervals, as PNG; empty where there is none."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  after the backend is chosen
+
+    columns = [n for n in range(len(table.columns)) if any(_has_rate(r[n]) for r in table.rows)]
+    if not columns:
+        return b""
+    column = columns[0]
+    shown = [row for row in table.rows if _has_rate(row[column])]
+    rates = [cell for row in shown if isinstance(cell := row[column], Rate)]
+    labels = [" ".join(words(c) for c in row[:column] if isinstance(c, str)) for row in shown]
+    figure = Figure(figsize=(8, 0.9 + 0.3 * len(rates)), layout="constrained")
+    axes = figure.subplots()
+    shares = [100 * rate.share for rate in rates]
+    low = [s - 100 * rate.interval[0] for s, rate in zip(shares, rates, strict=True)]
+    high = [100 * rate.interval[1] - s for s, rate in zip(shares, rates, strict=True)]
+    axes.barh(range(len(rates)), shares, xerr=(low, high), color="#4a7", ecolor="#333", capsize=3)
+    axes.set_yticks(range(len(rates)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel=f"{table.columns[column]}, %")
+    axes.grid(axis="x", alpha=0.3)
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=110, format="png")
+    return stream.getvalue()
+
+
+def _has_rate(cell: Cell) -> bool:
+    return isinstance(cell, Rate) and cell.n > 0
+
+
+def _facts(name: str, study: Study, policy: Policy) -> dict[str, Any]:
+    counts = Counter(dict.fromkeys([(r["image"], r["grade"]) for r in study.rows]).keys())
+    grades = Counter(grade for _, grade in counts)
+    marked = {r["image"] for r in study.rows if r.get("true_lesions")}
+    return {
+        "study": name,
+        "help": HELP[name],
+        "photographs": len(counts),
+        "by_grade": ", ".join(f"{n} of grade {grade}" for grade, n in sorted(grades.items())),
+        "seed": study.seed,
+        "models": [
+            {"name": model, "sha256": one.bundle.weights_sha256}
+            for model, one in study.classifiers.items()
+        ],
+        "segmenter": study.segmenter.bundle.weights_sha256,
+        "lesions": f"true ones of {len(marked)} photographs; of the others those that "
+        f"{study.segmenter.bundle.name} marks",
+        "logo": study.logo.sha256.hex(),
+        "policy": ", ".join(
+            f"{key} {value}"
+            for key, value in asdict(policy).items()
+            if key in {"mode", "strategy", "budget", "margin", "sl", "seed"}
+        ),
+    }
+
+
+def _pictures(rows: Sequence[Row], folder: Path) -> list[dict[str, str]]:
+    shown = [row for row in rows if row["feasible"]][:PICTURES]
+    return [
+        {
+            "image": row["image"],
+            "condition": row["condition"],
+            "outcome": f"grade {row['grade']}, {'turned' if flipped(row) else 'not turned'}",
+            "jpeg": base64.b64encode((folder / row["picture"]).read_bytes()).decode(),
+        }
+        for row in shown
+        if (folder / row["picture"]).is_file()
+    ]
+
+
+def _csv(table: Table) -> str:
+    """Write CSV; a rate takes four columns: share in per cent, n, and its interval's bounds."""
+    rates = [any(isinstance(row[n], Rate) for row in table.rows) for n in range(len(table.columns))]
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(
+        [
+            heading
+            for column, rate in zip(table.columns, rates, strict=True)
+            for heading in (
+                [f"{column}, %", f"{column}, n", f"{column}, low", f"{column}, high"]
+                if rate
+                else [column]
+            )
+        ]
+    )
+    for row in table.rows:
+        writer.writerow(
+            [v for cell, rate in zip(row, rates, strict=True) for v in _values(cell, rate=rate)]
+        )
+    return stream.getvalue()
+
+
+def _values(cell: Cell, *, rate: bool) -> list[Any]:
+    if isinstance(cell, Rate):
+        bounds = [round(100 * bound, 2) for bound in cell.interval]
+        return [round(100 * cell.share, 2) if cell.n else None, cell.n, *bounds]
+    return [cell, None, None, None] if rate else [cell]
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": table.columns,
+        "rows": [
+            [
+                {"hits": c.hits, "n": c.n, "interval": c.interval} if isinstance(c, Rate) else c
+                for c in row
+            ]
+            for row in table.rows
+        ],
+    }

@@ -1,0 +1,296 @@
+"""Lock photographs under several conditions, ask every model, and attack what came out."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from skimage.metrics import structural_similarity
+
+from medlocker_dicom.bundles.models import Ensemble
+from medlocker_dicom.bundles.preprocess import crop_to_retina, cut, retina_crop
+from medlocker_dicom.dicom.reading import naming
+from medlocker_dicom.errors import NoFeasiblePositionError, UsageError
+from medlocker_dicom.evaluation.attacks import PIPELINES, RESTORERS, pasted, scene_of
+from medlocker_dicom.evaluation.results import Results, Row, key_of
+from medlocker_dicom.files import sha256_of, write_file
+from medlocker_dicom.keyfile import Identity, Kem
+from medlocker_dicom.lesions.fov import field_of_view
+from medlocker_dicom.pipeline.lock import Locker, lock
+from medlocker_dicom.watermark.scale import scale_logo, scaled_size
+from medlocker_dicom.watermark.style import drawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.bundles.models import Classifier, Segmenter
+    from medlocker_dicom.evaluation.cases import Case
+    from medlocker_dicom.pipeline.policy import Policy
+    from medlocker_dicom.pipeline.record import FrameRecord
+    from medlocker_dicom.watermark.logo import Logo
+
+#: Raised whenever rows would mean something else: older ones are not taken for new.
+VERSION = 1
+#: px of the retina at which similarity is measured, and of the pictures that are kept.
+LOOK = 512
+#: Locks for nobody: the same dither, hence the same figures, in every run.
+_NOBODY = Identity(Kem.X25519, b"\1" * 32, b"\2" * 32, b"\3" * 32)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to lock.
+
+    Attributes
+    ----------
+    name
+        Of no other condition of the study.
+    sources
+        Names of the models that the search asks.
+    policy
+        The rest.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class Study:
+    """Photographs x conditions, each row kept as soon as it is found.
+
+    Attributes
+    ----------
+    cases
+        Photographs to draw from.
+    classifiers
+        By name: all that are asked, searched against or not.
+    segmenter
+        Finds lesions where no one marked the true ones.
+    conditions
+        What is compared, on the same photographs.
+    folder
+        Gets ``rows.jsonl``, and a small picture of every lock in ``pictures/``.
+    logo
+        At its own size.
+    each
+        Most photographs of a grade.
+    seed
+        Of the draw.
+    attacks
+        Whether the removal attacks are run as well.
+    """
+
+    cases: Sequence[Case]
+    classifiers: Mapping[str, Classifier]
+    segmenter: Segmenter
+    conditions: Sequence[Condition]
+    folder: Path
+    logo: Logo
+    each: int
+    seed: int
+    attacks: bool = False
+    rows: list[Row] = field(default_factory=list)
+    _ensembles: dict[tuple[str, ...], Ensemble] = field(default_factory=dict, repr=False)
+
+    def ensemble(self, names: tuple[str, ...]) -> Ensemble:
+        """Give the models of these names, voting together; loaded once."""
+        if names not in self._ensembles:
+            self._ensembles[names] = Ensemble([self.classifiers[name] for name in names])
+        return self._ensembles[names]
+
+    def draw(self) -> Iterator[Case | None]:
+        """Draw photographs that every model grades correctly, evenly over the grades.
+
+        Yields a photograph, or None for one that was looked at in vain.
+
+        Raises
+        ------
+        SourceError
+            A photograph cannot be read.
+        """
+        results = Results(self.folder / "grades.jsonl")
+        order = np.random.default_rng(self.seed).permutation(len(self.cases))
+        drawn_so_far: dict[int, int] = defaultdict(int)
+        for case in (self.cases[n] for n in order):
+            if drawn_so_far[case.grade] >= self.each:
+                continue
+            right = all(
+                _asked(results, case, name, one) == case.grade
+                for name, one in self.classifiers.items()
+            )
+            drawn_so_far[case.grade] += right
+            yield case if right else None
+
+    def run(self, drawn_cases: Sequence[Case]) -> Iterator[tuple[int, int]]:
+        """Fill ``rows``: one for each photograph and condition; yields how many are done of all.
+
+        Raises
+        ------
+        SourceError
+            A photograph cannot be read.
+        OutputError
+            A row cannot be kept.
+        """
+        results = Results(self.folder / "rows.jsonl")
+        total = len(drawn_cases) * len(self.conditions)
+        for case in drawn_cases:
+            content = _content(case)
+            shown: _Shown | None = None
+            for condition in self.conditions:
+                key = self._key(condition, content)
+                row = results.get(key)
+                if row is None:
+                    shown = shown or _Shown(self, case)
+                    with naming(case.path):
+                        row = results.put(key, shown.row(condition, key))
+                here = {"condition": condition.name, "picture": f"pictures/{key}.jpg"}
+                self.rows.append(row | here)
+                yield len(self.rows), total
+
+    def _key(self, condition: Condition, content: str) -> str:
+        models = [f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items()]
+        words = (condition.policy.digest, " ".join(condition.sources), self.logo.sha256.hex())
+        rest = (self.segmenter.bundle.weights_sha256, str(self.attacks), content)
+        return key_of(str(VERSION), *words, *models, *rest)
+
+
+class _Shown:
+    """One photograph on its way through the conditions."""
+
+    def __init__(self, study: Study, case: Case) -> None:
+        self.study, self.case = study, case
+        with naming(case.path):
+            self.source = case.fundus()
+            self.clean = self.source.display(0)
+            self.truth = case.lesions(self.clean.shape)
+            self.lesions = study.segmenter.lesions(self.clean) if self.truth is None else self.truth
+            self.retina = field_of_view(self.clean)
+        self.before = self._probabilities(self.clean)
+
+    def row(self, condition: Condition, key: str) -> Row:
+        """Lock, ask, measure, attack."""
+        head = {"image": self.case.name, "grade": self.case.grade}
+        locker = Locker(
+            condition.policy,
+            self.study.ensemble(condition.sources),
+            lambda _: self.lesions,
+            self.study.logo,
+            _NOBODY,
+            (_NOBODY.public,),
+        )
+        started = time.monotonic()
+        try:
+            result = lock(self.source, locker, now=datetime.now(UTC), label=self.case.grade)
+        except NoFeasiblePositionError:
+            return head | {"feasible": False}
+        seconds = time.monotonic() - started
+        record = result.record.frames[0]
+        locked = replace(self.source, pixels=result.pixels).display(0)
+        after = self._probabilities(locked)
+        _keep_picture(locked, self.study.folder / "pictures" / f"{key}.jpg")
+        row: dict[str, Any] = head | {
+            "feasible": True,
+            "sources": list(condition.sources),
+            "clean": self.before,
+            "locked": after,
+            "placement": record.placement,
+            "logo_size": record.logo_size,
+            "boxes": len(record.boxes),
+            "true_lesions": self.truth is not None,
+            "forward_passes": record.forward_passes,
+            "seconds": round(seconds, 3),
+        }
+        row |= self._seen(locked, record.placement, record.logo_size)
+        if self.study.attacks:
+            row["attacks"] = self._attacked(locked, condition, record)
+        return row
+
+    def _seen(
+        self, locked: NDArray[np.uint8], place: tuple[int, ...], size: tuple[int, int]
+    ) -> Row:
+        """Tell what the logo hides: shares of the retina and its lesions, and its similarity."""
+        (x, y), (width, height) = place[:2], size
+        under = np.zeros(self.retina.shape, np.bool_)
+        window = np.s_[y : y + height, x : x + width]
+        under[window] = (locked[window] != self.clean[window]).any(-1)
+        pair = [crop_to_retina(one, LOOK) for one in (self.clean, locked)]
+        similarity = structural_similarity(*pair, channel_axis=-1)  # type: ignore[no-untyped-call]  # as skimage ships it
+        return {
+            "ssim": round(float(similarity), 4),
+            "covered_retina": round(float(under[self.retina].mean()), 5),
+            "lesion_px": int(self.lesions.sum()),
+            "covered_lesion_px": int(self.lesions[under].sum()),
+        }
+
+    def _attacked(
+        self, locked: NDArray[np.uint8], condition: Condition, record: FrameRecord
+    ) -> dict[str, Row]:
+        found: dict[str, Row] = {}
+        height, width = locked.shape[:2]
+        own, policy = self.study.logo, condition.policy
+        sl = next(
+            sl for sl in policy.sizes() if scaled_size(own, width, height, sl) == record.logo_size
+        )
+        logo = drawn(scale_logo(own, width, height, sl), policy.look, width)
+        scene, where = scene_of(locked, self.clean, logo, record.placement[:2])
+        for name, restorer in RESTORERS.items():
+            guess = restorer(scene)
+            found[name] = {
+                "psnr": round(scene.psnr(guess), 2),
+                "locked": self._probabilities(pasted(locked, scene, guess, where)),
+            }
+        retinas = [cut(one, retina_crop(self.clean)) for one in (self.clean, locked)]
+        for name, pipeline in PIPELINES.items():
+            before, after = (self._views(pipeline(one)) for one in retinas)
+            found[name] = {"clean": before, "locked": after}
+        return found
+
+    def _probabilities(self, photograph: NDArray[np.uint8]) -> dict[str, list[float]]:
+        """Ask every model about a photograph uint8 (H, W, 3)."""
+        return {
+            name: one.photograph(photograph).round(5).tolist()
+            for name, one in self.study.classifiers.items()
+        }
+
+    def _views(self, squares: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
+        """Ask every model about views of a retina; the mean over them."""
+        return {
+            name: one.probabilities(np.stack(squares)).mean(0).round(5).tolist()
+            for name, one in self.study.classifiers.items()
+        }
+
+
+def _asked(results: Results, case: Case, name: str, classifier: Classifier) -> int:
+    """Grade a photograph, or remember its grade."""
+    key = key_of(classifier.bundle.weights_sha256, _content(case))
+    row = results.get(key)
+    if row is None:
+        with naming(case.path):
+            chances = classifier.photograph(case.fundus().display(0))
+        row = {"image": case.name, "model": name, "grade": int(chances.argmax())}
+        results.put(key, row)
+    return int(row["grade"])
+
+
+def _content(case: Case) -> str:
+    digests = [sha256_of(path) for path in (case.path, *(case.masks or ()))]
+    if None in digests:
+        raise UsageError(f"{case.path}: cannot be read", "look at its permissions")
+    return " ".join([case.name, str(case.grade), *map(str, digests)])
+
+
+def _keep_picture(locked: NDArray[np.uint8], path: Path) -> None:
+    small = crop_to_retina(locked, LOOK // 2)
+    data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, data.tobytes())

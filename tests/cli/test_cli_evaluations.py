@@ -1,0 +1,146 @@
+"""Transcripts of medlocker evaluate."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+
+from desk import Desk, eye_pixels
+from medlocker_dicom.bundles.bundle import read_bundle
+from medlocker_dicom.bundles.engine import OnnxEngine
+from medlocker_dicom.bundles.models import Classifier
+from tiny_bundles import write_classifier
+
+TINY = "dr_classifier_tiny"
+TABLES = {
+    "asr": ["asr"],
+    "transfer": ["transfer-conditional", "transfer"],
+    "wsm": ["wsm"],
+    "ablation": ["ablation"],
+    "redteam": ["redteam-default", "redteam-paper", "redteam-random-placement"],
+    "visibility": ["visibility"],
+}
+
+
+@pytest.fixture
+def graded(office: Desk, tiny_bundles: Path) -> Path:
+    """Return a CSV by which the tiny grader is right about two of three eyes."""
+    grader = Classifier(
+        read_bundle(tiny_bundles / TINY), OnnxEngine(read_bundle(tiny_bundles / TINY))
+    )
+    rows = ["file,grade"]
+    for number in range(3):
+        rgb = eye_pixels(number)[0]
+        data = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+        office.put(f"eyes/eye{number}.png", data)
+        grade = (int(grader.photograph(rgb).argmax()) + (number == 2)) % 5
+        rows.append(f"eye{number},{grade}")
+    return office.put("labels.csv", "\n".join(rows).encode())
+
+
+def arguments(desk: Desk, labels: Path, *more: str) -> tuple[str | Path, ...]:
+    """Return what every study is given."""
+    rest = ("--models", TINY, "--each", "1", "--budget", "12", *more)
+    return (desk / "eyes", desk / "out", "--labels", labels, *rest)
+
+
+def refused(desk: Desk, code: int, *words: str | Path) -> str:
+    """Return the one error of a command that exits with a code."""
+    said = desk.run(*words)
+    assert said.code == code, said.err
+    (error,) = said.errors
+    return error
+
+
+@pytest.mark.parametrize("study", TABLES)
+def test_a_study_leaves_its_report(office: Desk, graded: Path, study: str) -> None:
+    """JSON, CSV, pictures, and a page that needs nothing beside it; again, it asks nothing."""
+    said = office.good("evaluate", study, *arguments(office, graded))
+    out = office / "out"
+    whole = json.loads((out / f"{study}.json").read_text())
+    assert [table["name"] for table in whole["tables"]] == TABLES[study]
+    assert whole["photographs"] == len({row["image"] for row in whole["rows"]}) <= 2
+    assert all(row["image"] != "eye2.png" for row in whole["rows"])
+    for table in whole["tables"]:
+        with (out / f"{table['name']}.csv").open(newline="") as stream:
+            rows = list(csv.reader(stream))
+        assert len(rows) == len(table["rows"]) + 1
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert table["title"] in said.out
+    page = (out / f"{study}.html").read_text()
+    assert not re.search(r"(src|href)=.?(?!data:)(http|/|\w+\.(png|css|js))", page)
+    assert page.count("<table>") == len(TABLES[study])
+    assert "data:image/jpeg;base64," in page
+    before = (out / "rows.jsonl").read_bytes()
+    again = office.good("evaluate", study, *arguments(office, graded))
+    assert again.out == said.out
+    assert (out / "rows.jsonl").read_bytes() == before
+
+
+def test_studies_share_what_is_locked(office: Desk, graded: Path) -> None:
+    """Transfer needs no lock that asr has made."""
+    office.good("evaluate", "asr", *arguments(office, graded))
+    before = (office / "out" / "rows.jsonl").read_bytes()
+    office.good("evaluate", "transfer", *arguments(office, graded))
+    assert (office / "out" / "rows.jsonl").read_bytes() == before
+
+
+def test_a_killed_study_goes_on(office: Desk, graded: Path) -> None:
+    """Of the rows that are there none is made again, and the end is the same."""
+    whole = office.good("evaluate", "visibility", *arguments(office, graded), "--json").out
+    rows = office / "out" / "rows.jsonl"
+    lines = rows.read_bytes().splitlines(keepends=True)
+    rows.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    again = office.good("evaluate", "visibility", *arguments(office, graded), "--json").out
+    assert rows.read_bytes().splitlines(keepends=True)[:2] == lines[:2]
+
+    def timeless(text: str) -> str:
+        return re.sub(r'"seconds": [0-9.]+', "", text)
+
+    assert timeless(again) == timeless(whole)
+
+
+def test_targets_are_asked_and_not_searched(office: Desk, graded: Path, tmp_path: Path) -> None:
+    """A model given by --targets has a column, and a photograph that it errs on is not drawn."""
+    other = write_classifier(tmp_path / "dr_classifier_other", seed=3)
+    office.good("evaluate", "transfer", *arguments(office, graded, "--targets", str(other)))
+    whole = json.loads((office / "out" / "transfer.json").read_text())
+    assert whole["tables"][0]["columns"][2:] == ["tiny", "other"]
+    assert {tuple(row["sources"]) for row in whole["rows"]} == {(TINY,)}
+    # the same weights by another name: turned together, always
+    sources = [row for row in whole["tables"][0]["rows"] if row[1] != "in the paper, %"]
+    assert all(row[3]["hits"] == row[3]["n"] for row in sources)
+
+
+def test_no_photograph_that_is_graded_correctly(office: Desk, graded: Path) -> None:
+    """One error says so, and no report is begun."""
+    wrong = graded.read_text().splitlines()[3]
+    labels = office.put("wrong.csv", f"file,grade\n{wrong}\n".encode())
+    said = refused(office, 2, "evaluate", "asr", *arguments(office, labels))
+    assert f"no photograph is graded correctly by {TINY} alike" in said
+    assert not list((office / "out").glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (("--mode", "somewhere"), 2, "mode 'somewhere' is unknown"),
+        (("--targets", "resnet1800"), 6, "resnet1800"),
+        (("--split", "val"), 2, "has no column split"),
+    ],
+)
+def test_unusable_options(
+    office: Desk, graded: Path, more: tuple[str, ...], code: int, words: str
+) -> None:
+    """Each is one error."""
+    assert words in refused(office, code, "evaluate", "asr", *arguments(office, graded, *more))
+
+
+def test_a_damaged_photograph_is_named(office: Desk, graded: Path) -> None:
+    """Nothing is left out silently."""
+    office.put("eyes/eye0.png", b"\x89PNG but no picture")
+    said = refused(office, 4, "evaluate", "asr", *arguments(office, graded))
+    assert "eye0.png: not an image" in said

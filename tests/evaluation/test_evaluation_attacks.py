@@ -1,0 +1,113 @@
+"""Attacks do what an attacker would, and no less."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medlocker_dicom.evaluation.attacks import (
+    MARGIN,
+    PIPELINES,
+    RESTORERS,
+    known_logo,
+    pasted,
+    scene_of,
+    telea,
+)
+from medlocker_dicom.phantom import phantom
+from medlocker_dicom.watermark.alpha import alpha_map, plain_map
+from medlocker_dicom.watermark.blend import blend, logo_samples
+from medlocker_dicom.watermark.logo import Logo
+from medlocker_dicom.watermark.png import default_logo
+from medlocker_dicom.watermark.scale import scale_logo
+
+SIDE = 400
+
+
+@pytest.fixture(scope="module")
+def eye() -> NDArray[np.uint8]:
+    """Return a phantom."""
+    return phantom(np.random.default_rng(5), (SIDE, SIDE)).image
+
+
+@pytest.fixture(scope="module")
+def logo() -> Logo:
+    """Return our logo at the size that it has on the phantom."""
+    return scale_logo(default_logo(), SIDE, SIDE, 4.0)
+
+
+def locked_at(
+    eye: NDArray[np.uint8], logo: Logo, x: int, y: int, *, keyed: bool
+) -> NDArray[np.uint8]:
+    """Blend the logo, with the dither that only the key tells or without."""
+    alpha = alpha_map(logo.alpha, 150, b"seed" * 8) if keyed else plain_map(logo.alpha, 150)
+    window = np.s_[y : y + logo.height, x : x + logo.width]
+    result = eye.copy()
+    colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
+    result[window] = blend(eye[window], colours, alpha)
+    return result
+
+
+def test_a_uniform_opacity_is_inverted(eye: NDArray[np.uint8], logo: Logo) -> None:
+    """Without the dither whoever knows the logo gets the eye back, but for rounding."""
+    locked = locked_at(eye, logo, 120, 140, keyed=False)
+    scene, _ = scene_of(locked, eye, logo, (120, 140))
+    assert scene.psnr(known_logo(scene)) > 35
+    assert scene.psnr(scene.locked) < 20
+
+
+@pytest.mark.parametrize("attack", [name for name in RESTORERS if name.startswith("A1 +")])
+def test_the_dither_withstands_a_known_logo(
+    eye: NDArray[np.uint8], logo: Logo, attack: str
+) -> None:
+    """With it, equation 9 over all opacities stays below 22 dB, cleaned or not."""
+    locked = locked_at(eye, logo, 120, 140, keyed=True)
+    scene, _ = scene_of(locked, eye, logo, (120, 140))
+    assert scene.psnr(known_logo(scene)) < 22
+    assert scene.psnr(RESTORERS[attack](scene)) < 22
+
+
+@pytest.mark.parametrize("attack", RESTORERS)
+@pytest.mark.parametrize("place", [(120, 140), (0, 0), (300, 300)])
+def test_restorers_touch_the_logo_alone(
+    eye: NDArray[np.uint8], logo: Logo, attack: str, place: tuple[int, int]
+) -> None:
+    """What a guess is pasted into differs from the locked photograph under the logo alone."""
+    locked = locked_at(eye, logo, *place, keyed=True)
+    scene, where = scene_of(locked, eye, logo, place)
+    guess = RESTORERS[attack](scene)
+    assert guess.dtype == np.uint8
+    assert guess.shape == scene.locked.shape
+    under = np.zeros((SIDE, SIDE), np.bool_)
+    under[place[1] : place[1] + logo.height, place[0] : place[0] + logo.width] = logo.alpha > 0
+    result = pasted(locked, scene, guess, where)
+    changed = (result != locked).any(-1)
+    assert changed.any()
+    assert not (changed & ~under).any()
+
+
+def test_a_large_scene_is_worked_on_small(eye: NDArray[np.uint8]) -> None:
+    """Beyond 512 px it shrinks, and the guess grows back to the photograph."""
+    large = np.repeat(np.repeat(eye, 8, 0), 8, 1)
+    logo = scale_logo(default_logo(), 8 * SIDE, 8 * SIDE, 4.0)
+    locked = locked_at(large, logo, 1000, 1100, keyed=True)
+    scene, where = scene_of(locked, large, logo, (1000, 1100))
+    assert max(scene.locked.shape) == 512
+    result = pasted(locked, scene, telea(scene), where)
+    assert result.shape == large.shape
+    outside = np.ones(result.shape[:2], np.bool_)
+    outside[1100 - MARGIN : 1900 + MARGIN, 1000 - MARGIN : 1800 + MARGIN] = False
+    assert np.array_equal(result[outside], locked[outside])
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_pipelines_show_an_eye(eye: NDArray[np.uint8], name: str) -> None:
+    """Each gives squares of 8 bits that still show what was there, changed."""
+    before = eye.copy()
+    views = PIPELINES[name](eye)
+    assert np.array_equal(eye, before)
+    assert len({view.shape for view in views}) == 1
+    for view in views:
+        assert view.dtype == np.uint8
+        assert view.shape[0] == view.shape[1]
+        assert view.shape[2] == 3
+        assert view.std() > 10
