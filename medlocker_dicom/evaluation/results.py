@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, Self
 
-from medlocker_dicom.errors import DestinationError
-from medlocker_dicom.files import append_line, write_file
+from medlocker_dicom.errors import DestinationBusyError, DestinationError
+from medlocker_dicom.files import claimed, output_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,7 @@ Row = dict[str, Any]
 
 
 class Results:
-    """Findings in a file.
+    """Findings in a file, of one process at a time; leave by ``with``.
 
     Parameters
     ----------
@@ -27,24 +28,32 @@ class Results:
     ------
     DestinationError
         It holds something else.
+    DestinationBusyError
+        Another process writes to it.
+    OutputError
+        It cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: dict[str, Row] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_bytes() if path.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
         try:
-            for line in whole.splitlines():
-                row = json.loads(line)
-                self._rows[row.pop("key")] = row
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DestinationError(
-                f"{path}: not what an evaluation writes", "name another folder"
-            ) from error
-        if whole != text:
-            write_file(path, whole)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("ab")
+        except OSError as error:
+            raise output_error(path, error) from error
+        try:
+            self._rows = self._read()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others write."""
+        self._stream.close()
 
     def get(self, key: str) -> Row | None:
         """Give what was found under a key, None where nothing was."""
@@ -53,9 +62,31 @@ class Results:
     def put(self, key: str, row: Row) -> Row:
         """Keep a finding; gives it back as it will be read."""
         line = json.dumps({"key": key} | row)
-        append_line(self._path, line.encode())
-        self._rows[key] = json.loads(json.dumps(row))
+        try:
+            self._stream.write(line.encode() + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise output_error(self._path, error) from error
+        self._rows[key] = json.loads(line)
         return self._rows[key]
+
+    def _read(self) -> dict[str, Row]:
+        if not claimed(self._stream.fileno()):
+            raise DestinationBusyError(
+                f"{self._path}: another process is writing to it", "wait for it to end"
+            )
+        text = self._path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        try:
+            lines = [json.loads(line) for line in whole.splitlines()]
+            rows = {line["key"]: line for line in lines}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DestinationError(
+                f"{self._path}: not what an evaluation writes", "name another folder"
+            ) from error
+        self._stream.truncate(len(whole))
+        return rows
 
 
 def key_of(*parts: str) -> str:

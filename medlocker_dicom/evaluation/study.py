@@ -118,18 +118,17 @@ class Study:
         SourceError
             A photograph cannot be read.
         """
-        results = Results(self.folder / "grades.jsonl")
         order = np.random.default_rng(self.seed).permutation(len(self.cases))
         drawn_so_far: dict[int, int] = defaultdict(int)
-        for case in (self.cases[n] for n in order):
-            if drawn_so_far[case.grade] >= self.each:
-                continue
-            right = all(
-                _asked(results, case, name, one) == case.grade
-                for name, one in self.classifiers.items()
-            )
-            drawn_so_far[case.grade] += right
-            yield case if right else None
+        with Results(self.folder / "grades.jsonl") as results:
+            for case in (self.cases[n] for n in order):
+                if drawn_so_far[case.grade] >= self.each:
+                    continue
+                right = all(
+                    _asked(results, case, c) == case.grade for c in self.classifiers.values()
+                )
+                drawn_so_far[case.grade] += right
+                yield case if right else None
 
     def run(self, drawn_cases: Sequence[Case]) -> Iterator[tuple[int, int]]:
         """Fill ``rows``: one for each photograph and condition; yields how many are done of all.
@@ -141,21 +140,24 @@ class Study:
         OutputError
             A row cannot be kept.
         """
-        results = Results(self.folder / "rows.jsonl")
         total = len(drawn_cases) * len(self.conditions)
-        for case in drawn_cases:
-            content = _content(case)
-            shown: _Shown | None = None
-            for condition in self.conditions:
-                key = self._key(condition, content)
-                row = results.get(key)
-                if row is None:
-                    shown = shown or _Shown(self, case)
-                    with naming(case.path):
-                        row = results.put(key, shown.row(condition, key))
-                here = {"condition": condition.name, "picture": f"pictures/{key}.jpg"}
-                self.rows.append(row | here)
-                yield len(self.rows), total
+        with Results(self.folder / "rows.jsonl") as results:
+            for case in drawn_cases:
+                for row in self._rows_of(case, results):
+                    self.rows.append(row)
+                    yield len(self.rows), total
+
+    def _rows_of(self, case: Case, results: Results) -> Iterator[Row]:
+        content = _content(case)
+        shown: _Shown | None = None
+        for condition in self.conditions:
+            key = self._key(condition, content)
+            row = results.get(key)
+            if row is None:
+                shown = shown or _Shown(self, case)
+                with naming(case.path):
+                    row = results.put(key, shown.row(condition, key))
+            yield row | {"condition": condition.name, "picture": f"pictures/{key}.jpg"}
 
     def _key(self, condition: Condition, content: str) -> str:
         models = [f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items()]
@@ -210,26 +212,26 @@ class _Shown:
             "forward_passes": record.forward_passes,
             "seconds": round(seconds, 3),
         }
-        row |= self._seen(locked, record.placement, record.logo_size)
+        row |= self._seen(locked, record)
         if self.study.attacks:
             row["attacks"] = self._attacked(locked, condition, record)
         return row
 
-    def _seen(
-        self, locked: NDArray[np.uint8], place: tuple[int, ...], size: tuple[int, int]
-    ) -> Row:
+    def _seen(self, locked: NDArray[np.uint8], record: FrameRecord) -> Row:
         """Tell what the logo hides: shares of the retina and its lesions, and its similarity."""
-        (x, y), (width, height) = place[:2], size
+        (x, y, _), (width, height) = record.placement, record.logo_size
         under = np.zeros(self.retina.shape, np.bool_)
         window = np.s_[y : y + height, x : x + width]
         under[window] = (locked[window] != self.clean[window]).any(-1)
         pair = [crop_to_retina(one, LOOK) for one in (self.clean, locked)]
         similarity = structural_similarity(*pair, channel_axis=-1)  # type: ignore[no-untyped-call]  # as skimage ships it
+        boxes = [under[top : top + h, left : left + w] for left, top, w, h in record.boxes]
         return {
             "ssim": round(float(similarity), 4),
             "covered_retina": round(float(under[self.retina].mean()), 5),
             "lesion_px": int(self.lesions.sum()),
             "covered_lesion_px": int(self.lesions[under].sum()),
+            "covered_box_px": sum(int(box.sum()) for box in boxes),
         }
 
     def _attacked(
@@ -270,13 +272,14 @@ class _Shown:
         }
 
 
-def _asked(results: Results, case: Case, name: str, classifier: Classifier) -> int:
+def _asked(results: Results, case: Case, classifier: Classifier) -> int:
     """Grade a photograph, or remember its grade."""
     key = key_of(classifier.bundle.weights_sha256, _content(case))
     row = results.get(key)
     if row is None:
         with naming(case.path):
             chances = classifier.photograph(case.fundus().display(0))
+        name = classifier.bundle.name
         row = {"image": case.name, "model": name, "grade": int(chances.argmax())}
         results.put(key, row)
     return int(row["grade"])

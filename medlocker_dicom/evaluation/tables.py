@@ -145,6 +145,7 @@ def wsm(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
                     _rate(placed, flipped),
                     PAPER_WSM.get((strategy, mode, eyes)),
                     len(chosen) - len(placed),
+                    sum(r["covered_box_px"] for r in placed),
                     sum(r["covered_lesion_px"] for r in placed),
                     _covered(placed),
                 )
@@ -156,6 +157,7 @@ def wsm(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
         "ASR",
         "paper, %",
         "no position",
+        "px of boxes covered",
         "lesion px covered",
         "of the lesions, %",
     )

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from medlocker_dicom.errors import DestinationError
+from medlocker_dicom.errors import (
+    DestinationBusyError,
+    DestinationError,
+    DiskFullError,
+    OutputError,
+)
 from medlocker_dicom.evaluation.results import Results, key_of
 
 
@@ -12,24 +17,49 @@ def test_findings_are_found_again(tmp_path: Path) -> None:
     """What one process kept, the next one has."""
     first = Results(tmp_path / "deep" / "rows.jsonl")
     assert first.get("a") is None
-    assert first.put("a", {"n": 1, "pair": (1, 2)}) == {"n": 1, "pair": [1, 2]}
+    assert first.put("a", {"n": 1, "pair": (1, 2)}) == {"key": "a", "n": 1, "pair": [1, 2]}
     first.put("b", {"n": 2})
+    with pytest.raises(DestinationBusyError, match=r"rows.jsonl: another process is writing"):
+        Results(tmp_path / "deep" / "rows.jsonl")
+    with first:
+        pass
     second = Results(tmp_path / "deep" / "rows.jsonl")
-    assert second.get("a") == {"n": 1, "pair": [1, 2]}
-    assert second.get("b") == {"n": 2}
+    assert second.get("a") == {"key": "a", "n": 1, "pair": [1, 2]}
+    assert second.get("b") == {"key": "b", "n": 2}
 
 
 def test_a_line_that_was_cut_is_dropped(tmp_path: Path) -> None:
     """A kill within a line costs that line alone, and what follows is whole."""
     path = tmp_path / "rows.jsonl"
-    Results(path).put("a", {"n": 1})
+    with Results(path) as first:
+        first.put("a", {"n": 1})
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"key": "b", "n"')
-    again = Results(path)
-    assert again.get("b") is None
-    assert path.read_bytes() == whole
-    again.put("b", {"n": 3})
-    assert Results(path).get("b") == {"n": 3}
+    with Results(path) as again:
+        assert again.get("b") is None
+        assert path.read_bytes() == whole
+        again.put("b", {"n": 3})
+    with Results(path) as last:
+        assert last.get("b") == {"key": "b", "n": 3}
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    """A file where the folder has to be is one clear error."""
+    (tmp_path / "out").write_bytes(b"")
+    with pytest.raises(OutputError, match="out"):
+        Results(tmp_path / "out" / "rows.jsonl")
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finding that cannot be kept ends the study in words."""
+    with (
+        Results(tmp_path / "rows.jsonl") as results,
+        Path("/dev/full").open("ab", buffering=0) as full,
+    ):
+        monkeypatch.setattr(results, "_stream", full)
+        with pytest.raises(DiskFullError, match=r"rows.jsonl"):
+            results.put("a", {"n": 1})
+    assert results.get("a") is None
 
 
 @pytest.mark.parametrize("content", [b"notes of mine\n", b"[1]\n", b'{"no": "key"}\n', b"\xff\n"])

@@ -35,6 +35,7 @@ def row(grade: int, one: int, two: int, **fields: Any) -> dict[str, Any]:
         "forward_passes": 10,
         "seconds": 0.5,
         "covered_lesion_px": 3,
+        "covered_box_px": 2,
         "lesion_px": 30,
         "ssim": 0.9,
         "covered_retina": 0.05,
@@ -67,8 +68,8 @@ def test_eyes_with_and_without_retinopathy() -> None:
     nowhere = {"condition": "c", "image": "x", "grade": 2, "feasible": False}
     table = tables.wsm([*ROWS, nowhere], [PAPER])
     assert table.rows == (
-        ("avoid", "paper", "DR", Rate(2, 3), 18.18, 1, 9, 10.0),
-        ("avoid", "paper", "no DR", Rate(1, 2), None, 0, 6, 10.0),
+        ("avoid", "paper", "DR", Rate(2, 3), 18.18, 1, 6, 9, 10.0),
+        ("avoid", "paper", "no DR", Rate(1, 2), None, 0, 4, 6, 10.0),
     )
 
 
