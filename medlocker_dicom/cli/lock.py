@@ -122,6 +122,13 @@ def lock(  # noqa: PLR0913  one parameter an option
     codec: Annotated[
         str, typer.Option(help="Of the locked pixels: uncompressed, rle, jpegls or j2k.")
     ] = "uncompressed",
+    attack: Annotated[
+        bool,
+        typer.Option(
+            "--attack",
+            help="Attack each lock, and tell in the report what undoes it: some seconds each.",
+        ),
+    ] = False,
     queue: Annotated[
         str | None,
         typer.Option(
@@ -187,6 +194,7 @@ def lock(  # noqa: PLR0913  one parameter an option
             truth,
             vault=store,
             again=again,
+            attack=attack,
         )
         with _shared(run, queue) as items:
             codes = [one.error.exit_code for one in shown(items, "locking", _note) if one.error]

@@ -7,21 +7,24 @@ well as any thief. Pipelines are what graders do with every photograph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import cv2
 import numpy as np
 
-from medlocker_dicom.bundles.preprocess import resample
+from medlocker_dicom.bundles.preprocess import cut, resample, retina_crop
 from medlocker_dicom.watermark.alpha import plain_map
 from medlocker_dicom.watermark.blend import logo_samples
+from medlocker_dicom.watermark.scale import scale_logo, scaled_size
+from medlocker_dicom.watermark.style import drawn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from medlocker_dicom.pipeline.policy import Policy
     from medlocker_dicom.watermark.logo import Logo
 
 MARGIN: Final = 12  # px around the logo that a restorer looks at as well
@@ -87,7 +90,9 @@ def scene_of(
     where = np.s_[top:bottom, left:right]
     edges = ((y - top, bottom - y - logo.height), (x - left, right - x - logo.width))
     alpha = np.pad(logo.alpha, edges)
-    colours = np.pad(logo_samples(logo.rgba, 3, 8).astype(np.uint8), (*edges, (0, 0)))
+    grey = bool((truth[..., 1:] == truth[..., :1]).all())
+    samples = logo_samples(logo.rgba, 1 if grey else 3, 8).astype(np.uint8)
+    colours = np.pad(np.broadcast_to(samples, (*logo.alpha.shape, 3)), (*edges, (0, 0)))
     parts = [_small(one) for one in (locked[where], truth[where], colours, alpha)]
     return Scene(*parts), where
 
@@ -259,6 +264,74 @@ PIPELINES: Mapping[str, Pipeline] = MappingProxyType(
     }
 )
 """Attacks that know nothing of the logo."""
+
+
+QUICK: Final = (
+    "A1 + median 5 x 5",
+    "A1 colour prior",
+    "A4 Telea",
+    "A9 JPEG 75",
+    "A9 resized to 512 and back",
+    "A9 CLAHE",
+)
+"""Those that take a fraction of a second each, for every photograph that is locked."""
+
+T = TypeVar("T")
+
+
+def attacked(
+    pair: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    logo: Logo,
+    place: tuple[int, int],
+    ask: Callable[[list[NDArray[np.uint8]]], T],
+    names: Collection[str] = (*RESTORERS, *PIPELINES),
+) -> dict[str, dict[str, float | T]]:
+    """Attack a locked photograph, and ask graders about what comes out.
+
+    Parameters
+    ----------
+    pair
+        The clean and the locked photograph, uint8 (H, W, 3).
+    logo
+        As it lies on the photograph.
+    place
+        x and y of its corner.
+    ask
+        What graders say of views of a retina, uint8 (S, S, 3) each.
+    names
+        Of the attacks.
+
+    Returns
+    -------
+    dict
+        By attack: ``locked``, what is said of the attacked photograph; ``psnr`` in dB of a
+        restorer; ``clean`` of a pipeline, what is said of the clean photograph treated so.
+    """
+    clean, locked = pair
+    scene, where = scene_of(locked, clean, logo, place)
+    found: dict[str, dict[str, float | T]] = {}
+    for name in names:
+        if name in RESTORERS:
+            guess = RESTORERS[name](scene)
+            said = ask([_retina(pasted(locked, scene, guess, where))])
+            found[name] = {"psnr": round(scene.psnr(guess), 2), "locked": said}
+        else:
+            before, after = (ask(PIPELINES[name](_retina(one))) for one in pair)
+            found[name] = {"clean": before, "locked": after}
+    return found
+
+
+def logo_on(
+    own: Logo, policy: Policy, photograph: NDArray[np.uint8], size: tuple[int, int]
+) -> Logo:
+    """Give a logo as it lies on a photograph uint8 (H, W, 3), from its width and height there."""
+    height, width = photograph.shape[:2]
+    sl = next(sl for sl in policy.sizes() if scaled_size(own, width, height, sl) == size)
+    return drawn(scale_logo(own, width, height, sl), policy.look, width)
+
+
+def _retina(photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return cut(photograph, retina_crop(photograph))
 
 
 def _at_512(retina: NDArray[np.uint8]) -> NDArray[np.uint8]:

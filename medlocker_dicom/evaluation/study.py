@@ -13,17 +13,15 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from medlocker_dicom.bundles.models import Ensemble
-from medlocker_dicom.bundles.preprocess import crop_to_retina, cut, retina_crop
+from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.dicom.reading import naming
 from medlocker_dicom.errors import NoFeasiblePositionError, UsageError
-from medlocker_dicom.evaluation.attacks import PIPELINES, RESTORERS, pasted, scene_of
+from medlocker_dicom.evaluation.attacks import attacked, logo_on
 from medlocker_dicom.evaluation.results import Results, Row, key_of
 from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.keyfile import Identity, Kem
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.pipeline.lock import Locker, lock
-from medlocker_dicom.watermark.scale import scale_logo, scaled_size
-from medlocker_dicom.watermark.style import drawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -214,7 +212,9 @@ class _Shown:
         }
         row |= self._seen(locked, record)
         if self.study.attacks:
-            row["attacks"] = self._attacked(locked, condition, record)
+            logo = logo_on(self.study.logo, condition.policy, locked, record.logo_size)
+            place = record.placement[:2]
+            row["attacks"] = attacked((self.clean, locked), logo, place, self._views)
         return row
 
     def _seen(self, locked: NDArray[np.uint8], record: FrameRecord) -> Row:
@@ -233,29 +233,6 @@ class _Shown:
             "covered_lesion_px": int(self.lesions[under].sum()),
             "covered_box_px": sum(int(box.sum()) for box in boxes),
         }
-
-    def _attacked(
-        self, locked: NDArray[np.uint8], condition: Condition, record: FrameRecord
-    ) -> dict[str, Row]:
-        found: dict[str, Row] = {}
-        height, width = locked.shape[:2]
-        own, policy = self.study.logo, condition.policy
-        sl = next(
-            sl for sl in policy.sizes() if scaled_size(own, width, height, sl) == record.logo_size
-        )
-        logo = drawn(scale_logo(own, width, height, sl), policy.look, width)
-        scene, where = scene_of(locked, self.clean, logo, record.placement[:2])
-        for name, restorer in RESTORERS.items():
-            guess = restorer(scene)
-            found[name] = {
-                "psnr": round(scene.psnr(guess), 2),
-                "locked": self._probabilities(pasted(locked, scene, guess, where)),
-            }
-        retinas = [cut(one, retina_crop(self.clean)) for one in (self.clean, locked)]
-        for name, pipeline in PIPELINES.items():
-            before, after = (self._views(pipeline(one)) for one in retinas)
-            found[name] = {"clean": before, "locked": after}
-        return found
 
     def _probabilities(self, photograph: NDArray[np.uint8]) -> dict[str, list[float]]:
         """Ask every model about a photograph uint8 (H, W, 3)."""

@@ -29,6 +29,7 @@ from medlocker_dicom.errors import (
     VaultError,
 )
 from medlocker_dicom.files import move_file, sha256_of, write_file, write_private
+from medlocker_dicom.folder.attacked import quick_attacks
 from medlocker_dicom.folder.contain import contained
 from medlocker_dicom.folder.journal import STAGED, open_journal
 from medlocker_dicom.folder.keys import PACKETS
@@ -165,6 +166,8 @@ class LockRun:
         Keeps what is locked and its grants; None for none. Its recipients are everyone.
     again
         Whether what the vault knows is locked anew.
+    attack
+        Whether each lock is attacked, so that the report tells what undoes it.
     crew
         Who locks: this process, or several.
     clock
@@ -179,6 +182,7 @@ class LockRun:
     labels: Mapping[str, int] = field(default_factory=dict)
     vault: Vault | None = None
     again: bool = False
+    attack: bool = False
     crew: Crew = field(default_factory=Alone)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -382,6 +386,7 @@ class LockRun:
             "recipients": {name: recipient.id.hex() for name, (recipient, _) in everyone},
             "expires": locker.expires and locker.expires.isoformat(),
             "detached": locker.detached,
+            "attack": self.attack,
             "vault": self.vault and str(self.vault.place),
         }
 
@@ -401,9 +406,15 @@ class LockRun:
             locked = lock(fundus, self.locker, now=now, label=label)
         packet = None if locked.detached is None else dump_detached(locked.detached)
         made = _Made(to_bytes(locked.ds), packet)
+        record = locked.record.as_json()
+        if self.attack:
+            with naming(whole):
+                attacks = quick_attacks(fundus, locked, self.locker)
+            for frame, told in zip(record["frames"], attacks, strict=True):
+                frame["attacks"] = told
         return made, {
             "path": str(path),
-            "record": locked.record.as_json(),
+            "record": record,
             "locked": seconds(now),
             "grants": [base64.b64encode(dump_grant(grant)).decode() for grant in locked.grants],
             "result_sha256": hashlib.sha256(made.data).hexdigest(),

@@ -43,6 +43,7 @@ def render_report(summary: dict[str, Any], thumbnails: dict[str, str]) -> str:
         ],
         "queries": f"{fmean(f['queries'] for f in frames):.0f}" if frames else "-",
         "seconds": f"{fmean(i['seconds'] for i in summary['instances']):.1f}" if frames else "-",
+        "attacked": _withstood([f["attacks"]["undone_by"] for f in frames if "attacks" in f]),
         "covered": sum(f["covered_lesion_px"] > 0 for f in frames),
     }
     environment = Environment(
@@ -53,6 +54,12 @@ def render_report(summary: dict[str, Any], thumbnails: dict[str, str]) -> str:
     environment.globals.update(polyline=polyline, zip=zip)
     template = environment.get_template("report.html")
     return template.render(summary=summary, facts=facts, thumbnails=thumbnails, chart=CHART)
+
+
+def _withstood(undone: list[list[str] | None]) -> str:
+    """Rate of those that no attack undid among those that were turned; empty without attacks."""
+    turned = [names for names in undone if names is not None]
+    return str(Rate(sum(not names for names in turned), len(turned))) if undone else ""
 
 
 def _turned(frame: dict[str, Any], column: int) -> bool:

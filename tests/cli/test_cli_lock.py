@@ -13,6 +13,7 @@ from desk import QUICK, Desk, eye_pixels, granted, record_of, results, same_pixe
 from factories import make_fundus
 from medlocker_dicom.dicom.locked import read_locked
 from medlocker_dicom.dicom.writing import to_bytes
+from medlocker_dicom.evaluation.attacks import QUICK as QUICK_ATTACKS
 from medlocker_dicom.keyfile import load_keyfile
 
 
@@ -268,6 +269,34 @@ def test_frames_and_deep_pixels_are_locked(office: Desk) -> None:
     assert office.unlock(office / "out", office / "back", "alice").code == 0
     for name in ("frames.dcm", "deep.dcm"):
         assert same_pixels(office / "src" / name, office / "back" / name)
+
+
+def test_attacks_are_told_in_the_report(office: Desk) -> None:
+    """With --attack each frame, grey and deep ones too, says what is restored and what undoes it.
+
+    Without, nothing is said of it; and it is the same lock.
+    """
+    office.eyes("src", 2)
+    deep = eye_pixels(2)[..., :1].astype(np.uint16) * 257
+    office.put("src/deep.dcm", to_bytes(make_fundus(deep, instance_uid="1.2.3.2")))
+    issuer = ("--issuer", office.person("issuer"))
+    assert office.lock(office / "src", office / "out", *issuer, "--attack").code == 0
+    assert office.lock(office / "src", office / "plain", *issuer).code == 0
+    attacked, plain = (
+        [f for one in record_of(office / name)["instances"] for f in one["frames"]]
+        for name in ("out", "plain")
+    )
+    for frame, same in zip(attacked, plain, strict=True):
+        told = frame.pop("attacks")
+        assert frame == same
+        assert 5 < told["psnr"] < 60
+        assert (told["undone_by"] is None) == (not frame["flipped"])
+        assert set(told["undone_by"] or ()) <= set(QUICK_ATTACKS)
+    report = (office / "out" / "report.html").read_text()
+    assert report.count("Without the key, the best that is restored") == 3
+    assert report.count("Undone by: ") == sum(frame["flipped"] for frame in attacked) > 0
+    assert "still so after all quick attacks" in report
+    assert "Without the key" not in (office / "plain" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
