@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure the lock, and attack it.", no_args_is_help=True)
 
 Images = Annotated[
-    Path, typer.Argument(metavar="IMAGES", help="Folder of photographs: images or DICOM.")
+    Path,
+    typer.Argument(
+        metavar="IMAGES", help="Folder of photographs: images, or DICOM (first frames)."
+    ),
 ]
 Out = Annotated[
     Path,

@@ -29,7 +29,7 @@ _DISC: Final = 1 << 4  # bit of the optic disc
 
 @dataclass(frozen=True)
 class Case:
-    """One photograph.
+    """One photograph; of several frames the first.
 
     Attributes
     ----------

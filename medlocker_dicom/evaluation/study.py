@@ -139,6 +139,7 @@ class Study:
             A row cannot be kept.
         """
         total = len(drawn_cases) * len(self.conditions)
+        self.rows.clear()
         with Results(self.folder / "rows.jsonl") as results:
             for case in drawn_cases:
                 for row in self._rows_of(case, results):
