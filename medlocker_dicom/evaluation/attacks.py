@@ -7,7 +7,7 @@ well as any thief. Pipelines are what graders do with every photograph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -157,6 +157,39 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
         guesses.append(np.rint(lifted).astype(np.uint8))
     return scene.best(guesses)
 
+
+def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
+    """A3: lift a logo that nobody knows off many photographs that carry it (Dekel et al. 2017).
+
+    Eyes differ, a logo does not: over the photographs, px under it vary less than those around,
+    by as much as it is opaque, and what their mean has beside the eyes' share is its colour.
+
+    Parameters
+    ----------
+    scenes
+        Of one logo, at least `FEWEST`; brought to the size of the first.
+
+    Returns
+    -------
+    list
+        A guess for each, at its own size.
+    """
+    height, width = scenes[0].locked.shape[:2]
+    seen = np.stack([_sized(one.locked, width, height) for one in scenes]).astype(np.float64)
+    around = ~scenes[0].covered
+    light = seen[:, around].mean(1)[:, np.newaxis, np.newaxis]  # of each photograph
+    spread = np.asarray(cv2.blur((seen - light).std(0), (3, 3)))
+    keep = np.clip(spread / np.maximum(spread[around].mean(0), 1), 0.02, 1)
+    colour = seen.mean(0) - keep * light.mean(0)
+    lifted = np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8)
+    return [
+        _sized(guess, one.locked.shape[1], one.locked.shape[0])
+        for guess, one in zip(lifted, scenes, strict=True)
+    ]
+
+
+FEWEST: Final = 4
+"""Photographs from which a logo can be told by `matting`."""
 
 RESTORERS: Mapping[str, Callable[[Scene], NDArray[np.uint8]]] = MappingProxyType(
     {
@@ -321,6 +354,27 @@ def attacked(
     return found
 
 
+def matted(
+    pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    logos: Sequence[Logo],
+    places: Sequence[tuple[int, int]],
+    ask: Callable[[list[NDArray[np.uint8]]], T],
+) -> list[dict[str, float | T]]:
+    """Attack many locked photographs at once by `matting`; parameters and rows as `attacked`."""
+    parts = [
+        scene_of(locked, clean, logo, place)
+        for (clean, locked), logo, place in zip(pairs, logos, places, strict=True)
+    ]
+    guesses = matting([scene for scene, _ in parts])
+    return [
+        {
+            "psnr": round(scene.psnr(guess), 2),
+            "locked": ask([_retina(pasted(locked, scene, guess, where))]),
+        }
+        for (_, locked), (scene, where), guess in zip(pairs, parts, guesses, strict=True)
+    ]
+
+
 def logo_on(
     own: Logo, policy: Policy, photograph: NDArray[np.uint8], size: tuple[int, int]
 ) -> Logo:
@@ -344,6 +398,10 @@ def _small(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(part)
     size = (round(part.shape[1] * scale), round(part.shape[0] * scale))
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _sized(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

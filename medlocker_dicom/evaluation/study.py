@@ -13,10 +13,11 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 from medlocker_dicom.bundles.models import Ensemble
+from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.dicom.reading import naming
 from medlocker_dicom.errors import NoFeasiblePositionError, UsageError
-from medlocker_dicom.evaluation.attacks import attacked, logo_on
+from medlocker_dicom.evaluation.attacks import FEWEST, attacked, logo_on, matted
 from medlocker_dicom.evaluation.results import Results, Row, key_of
 from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.keyfile import Identity, Kem
@@ -145,6 +146,36 @@ class Study:
                 for row in self._rows_of(case, results):
                     self.rows.append(row)
                     yield len(self.rows), total
+            if self.attacks:
+                for condition in self.conditions:
+                    self._matted(condition, {case.name: case for case in drawn_cases}, results)
+
+    def _matted(self, condition: Condition, cases: Mapping[str, Case], results: Results) -> None:
+        """Attack all locks of a condition at once, and add what is found to their rows."""
+        rows = [r for r in self.rows if r["condition"] == condition.name and r["feasible"]]
+        if len(rows) < FEWEST:
+            return
+        key = key_of("matting", *(row["key"] for row in rows))
+        found = results.get(key)
+        if found is None:
+            clean = [cases[row["image"]].fundus().display(0) for row in rows]
+            locked = [read_rgb(self.folder / row["locked_picture"]) for row in rows]
+            logos = [
+                logo_on(self.logo, condition.policy, one, tuple(row["logo_size"]))
+                for one, row in zip(clean, rows, strict=True)
+            ]
+            places = [(row["placement"][0], row["placement"][1]) for row in rows]
+            pairs = list(zip(clean, locked, strict=True))
+            found = results.put(key, {"rows": matted(pairs, logos, places, self.asked)})
+        for row, one in zip(rows, found["rows"], strict=True):
+            row["attacks"] = row["attacks"] | {"A3 matting": one}
+
+    def asked(self, squares: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
+        """Ask every model about views of a retina, uint8 (S, S, 3) each; the mean over them."""
+        return {
+            name: one.probabilities(np.stack(squares)).mean(0).round(5).tolist()
+            for name, one in self.classifiers.items()
+        }
 
     def _rows_of(self, case: Case, results: Results) -> Iterator[Row]:
         content = _content(case)
@@ -215,7 +246,9 @@ class _Shown:
         if self.study.attacks:
             logo = logo_on(self.study.logo, condition.policy, locked, record.logo_size)
             place = record.placement[:2]
-            row["attacks"] = attacked((self.clean, locked), logo, place, self._views)
+            row["locked_picture"] = f"pictures/{key}.png"  # to be attacked together with others
+            write_file(self.study.folder / row["locked_picture"], _png(locked))
+            row["attacks"] = attacked((self.clean, locked), logo, place, self.study.asked)
         return row
 
     def _seen(self, locked: NDArray[np.uint8], record: FrameRecord) -> Row:
@@ -242,13 +275,6 @@ class _Shown:
             for name, one in self.study.classifiers.items()
         }
 
-    def _views(self, squares: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
-        """Ask every model about views of a retina; the mean over them."""
-        return {
-            name: one.probabilities(np.stack(squares)).mean(0).round(5).tolist()
-            for name, one in self.study.classifiers.items()
-        }
-
 
 def _asked(results: Results, case: Case, classifier: Classifier) -> int:
     """Grade a photograph, or remember its grade."""
@@ -268,6 +294,10 @@ def _content(case: Case) -> str:
     if None in digests:
         raise UsageError(f"{case.path}: cannot be read", "look at its permissions")
     return " ".join([case.name, str(case.grade), *map(str, digests)])
+
+
+def _png(rgb: NDArray[np.uint8]) -> bytes:
+    return cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
 
 
 def _keep_picture(locked: NDArray[np.uint8], path: Path) -> None:

@@ -211,5 +211,7 @@ class Canvas:
         return plane
 
     def _full(self, position: NDArray[np.int64], start: int) -> NDArray[np.int64]:
-        result: NDArray[np.int64] = start + np.rint(position * self._scale).astype(np.int64)
+        # Divided last: a product with the scale, itself rounded, would miss halves.
+        there = np.rint(position * self._crop.side / self.size)
+        result: NDArray[np.int64] = start + there.astype(np.int64)
         return result

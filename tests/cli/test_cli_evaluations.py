@@ -80,6 +80,25 @@ def test_a_study_leaves_its_report(office: Desk, graded: Path, study: str) -> No
     assert (out / "rows.jsonl").read_bytes() == before
 
 
+def test_many_locks_are_attacked_together(office: Desk, graded: Path) -> None:
+    """From four photographs on, the red team has matting too; done once, it is kept."""
+    rows = graded.read_text().splitlines()[:1]
+    for number in range(6):
+        office.put(f"eyes/more{number}.png", (office / "eyes" / "eye0.png").read_bytes())
+        rows.append(f"more{number},{graded.read_text().splitlines()[1].split(',')[1]}")
+    labels = office.put("more.csv", "\n".join(rows).encode())
+    words = (office / "eyes", office / "out", "--labels", labels, "--models", TINY)
+    office.good("evaluate", "redteam", *words, "--each", "4", "--budget", "2")
+    whole = json.loads((office / "out" / "redteam.json").read_text())
+    for table in whole["tables"]:
+        (line,) = [row for row in table["rows"] if row[0] == "A3 matting"]
+        assert line[1] > 0
+        assert line[4]["n"] == 4
+    before = (office / "out" / "rows.jsonl").read_bytes()
+    office.good("evaluate", "redteam", *words, "--each", "4", "--budget", "2")
+    assert (office / "out" / "rows.jsonl").read_bytes() == before
+
+
 def test_studies_share_what_is_locked(office: Desk, graded: Path) -> None:
     """Transfer needs no lock that asr has made."""
     office.good("evaluate", "asr", *arguments(office, graded))

@@ -9,6 +9,7 @@ from medlocker_dicom.evaluation.attacks import (
     PIPELINES,
     RESTORERS,
     known_logo,
+    matting,
     pasted,
     scene_of,
     telea,
@@ -97,6 +98,21 @@ def test_a_large_scene_is_worked_on_small(eye: NDArray[np.uint8]) -> None:
     outside = np.ones(result.shape[:2], np.bool_)
     outside[1100 - MARGIN : 1900 + MARGIN, 1000 - MARGIN : 1800 + MARGIN] = False
     assert np.array_equal(result[outside], locked[outside])
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_logo_is_learnt_from_many_photographs(logo: Logo, *, keyed: bool) -> None:
+    """Matting lifts it, and the key does not help: the dither differs, and so averages out."""
+    eyes = [phantom(np.random.default_rng(n), (SIDE, SIDE)).image for n in range(8)]
+    rng = np.random.default_rng(1)
+    gains, scenes = [], []
+    for eye in eyes:
+        x, y = (int(n) for n in rng.integers(100, 200, 2))
+        scenes.append(scene_of(locked_at(eye, logo, x, y, keyed=keyed), eye, logo, (x, y))[0])
+    for scene, guess in zip(scenes, matting(scenes), strict=True):
+        assert guess.shape == scene.locked.shape
+        gains.append(scene.psnr(guess) - scene.psnr(scene.locked))
+    assert np.mean(gains) > 10
 
 
 @pytest.mark.parametrize("name", PIPELINES)

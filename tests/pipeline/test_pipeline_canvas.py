@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pipeline_factories import eye, ring
@@ -93,6 +93,7 @@ def test_compose_leaves_the_canvas_alone() -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(20, 20, 0, 0, 29, 14, 1, 1, 1)  # 7 * 29 / 14 is a half
 @given(
     st.integers(20, 90),
     st.integers(20, 90),
