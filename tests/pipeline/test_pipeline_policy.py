@@ -13,6 +13,7 @@ from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageE
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.models import QUICK, load_models
 from medlocker_dicom.pipeline.policy import Policy, make_policy
+from medlocker_dicom.search import SearchParameters
 from medlocker_dicom.watermark.style import Look, Style
 from tiny_bundles import write_own_code
 
@@ -53,6 +54,7 @@ def test_the_digest_is_of_what_changes_a_placement() -> None:
         "look": Look(Style.DOTTED),
         "seed": 1,
         "codec": "rle",
+        "parameters": SearchParameters(step=5),
     }
     assert {f.name for f in fields(Policy)} == {*others, "batch_size"}
     digests = {replace(Policy(), **{name: value}).digest for name, value in others.items()}  # type: ignore[arg-type]  # one of many
