@@ -342,14 +342,13 @@ def attacked(
     """
     clean, locked = pair
     scene, where = scene_of(locked, clean, logo, place)
+    retinas = [_retina(one) for one in pair]
     found: dict[str, dict[str, float | T]] = {}
     for name in names:
         if name in RESTORERS:
-            guess = RESTORERS[name](scene)
-            said = ask([_retina(pasted(locked, scene, guess, where))])
-            found[name] = {"psnr": round(scene.psnr(guess), 2), "locked": said}
+            found[name] = _judged(locked, scene, RESTORERS[name](scene), where, ask)
         else:
-            before, after = (ask(PIPELINES[name](_retina(one))) for one in pair)
+            before, after = (ask(PIPELINES[name](one)) for one in retinas)
             found[name] = {"clean": before, "locked": after}
     return found
 
@@ -367,12 +366,20 @@ def matted(
     ]
     guesses = matting([scene for scene, _ in parts])
     return [
-        {
-            "psnr": round(scene.psnr(guess), 2),
-            "locked": ask([_retina(pasted(locked, scene, guess, where))]),
-        }
+        _judged(locked, scene, guess, where, ask)
         for (_, locked), (scene, where), guess in zip(pairs, parts, guesses, strict=True)
     ]
+
+
+def _judged(
+    locked: NDArray[np.uint8],
+    scene: Scene,
+    guess: NDArray[np.uint8],
+    where: tuple[slice, slice],
+    ask: Callable[[list[NDArray[np.uint8]]], T],
+) -> dict[str, float | T]:
+    said = ask([_retina(pasted(locked, scene, guess, where))])
+    return {"psnr": round(scene.psnr(guess), 2), "locked": said}
 
 
 def logo_on(

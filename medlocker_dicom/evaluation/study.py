@@ -123,9 +123,8 @@ class Study:
             for case in (self.cases[n] for n in order):
                 if drawn_so_far[case.grade] >= self.each:
                     continue
-                right = all(
-                    _asked(results, case, c) == case.grade for c in self.classifiers.values()
-                )
+                content, models = _content(case), self.classifiers.values()
+                right = all(_asked(results, case, content, one) == case.grade for one in models)
                 drawn_so_far[case.grade] += right
                 yield case if right else None
 
@@ -276,9 +275,9 @@ class _Shown:
         }
 
 
-def _asked(results: Results, case: Case, classifier: Classifier) -> int:
+def _asked(results: Results, case: Case, content: str, classifier: Classifier) -> int:
     """Grade a photograph, or remember its grade."""
-    key = key_of(classifier.bundle.weights_sha256, _content(case))
+    key = key_of(classifier.bundle.weights_sha256, content)
     row = results.get(key)
     if row is None:
         with naming(case.path):
