@@ -1,6 +1,7 @@
 """What the strategies reach, and how it travels: one run, the same photographs, the same models.
 
     python benchmarks/search.py --data ../shared/data [--each 6] [--models a,b] [--targets c]
+        [--searches guided:64,alpha-list:200] [--looks "solid;dotted,dark-red,3"] [--sl 4,6]
 
 Photographs are held-out ones that all models grade correctly, so many of each grade as there are.
 Success: the grade of the locked photograph, at its full size and through the models' own
@@ -29,6 +30,7 @@ from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
 from medlocker_dicom.training.photographs import EQUALISED, list_graded
 from medlocker_dicom.watermark.png import default_logo
+from medlocker_dicom.watermark.style import read_look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +59,9 @@ def main() -> None:
     parser.add_argument("--models", default="", help="searched against, comma separated")
     parser.add_argument("--targets", default="", help="asked about the results, comma separated")
     parser.add_argument("--modes", default="anywhere,avoid")
+    parser.add_argument("--searches", default="", help="strategy:budget, comma separated")
+    parser.add_argument("--looks", default="solid", help="of the logo, separated by semicolons")
+    parser.add_argument("--sl", default="4", help="the width over the logo's, comma separated")
     parser.add_argument("--out", type=Path, default=Path("runs/search"))
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
@@ -67,6 +72,10 @@ def main() -> None:
     targets = load_models(named)[0].classifiers if named else ()
     sources = tuple(one.bundle.name for one in ensemble.classifiers)
     modes = [Mode(one) for one in arguments.modes.split(",")]
+    looks = [read_look(one) for one in arguments.looks.split(";")]
+    sizes = [float(one) for one in arguments.sl.split(",")]
+    pairs = [one.split(":") for one in arguments.searches.split(",") if one]
+    searches = [(name, int(budget)) for name, budget in pairs] or SEARCHES
     study = Study(
         [
             Case(f"{item.source}/{item.path.name}", item.path, item.grade)
@@ -77,11 +86,19 @@ def main() -> None:
         segmenter,
         [
             Condition(
-                f"{mode} {strategy} {budget}",
+                f"{mode} {look.words} sl {sl:g} {strategy} {budget}",
                 sources,
-                Policy(mode=mode, strategy=strategy, margin=0.0, budget=budget),
+                Policy(
+                    mode=mode,
+                    strategy=strategy,
+                    margin=0.0,
+                    budget=budget,
+                    sl=sl,
+                    smallest_sl=2 * sl,
+                    look=look,
+                ),
             )
-            for mode, (strategy, budget) in product(modes, SEARCHES)
+            for mode, look, sl, (strategy, budget) in product(modes, looks, sizes, searches)
         ],
         arguments.out,
         default_logo(),

@@ -21,7 +21,8 @@
     ├── BundleError                 a model that cannot be trusted or run      exit 6
     │   ├── BundleMissingError          no such bundle                             0110
     │   ├── BundleFormatError           not a bundle, or a damaged one             0110
-    │   └── BundleDigestError           weights are not those that were named      0110
+    │   ├── BundleDigestError           weights are not those that were named      0110
+    │   └── NoGradientError             networks that tell no gradient             0110
     ├── KeyRefusedError             an identity, key file or grant is refused  exit 7
     │   ├── IdentityError               identity file unreadable or wrong secret   0124
     │   ├── KeyFileError                key file malformed                         0124
@@ -160,6 +161,10 @@ class BundleFormatError(BundleError):
 
 class BundleDigestError(BundleError):
     """The weights are not those whose SHA-256 the bundle names."""
+
+
+class NoGradientError(BundleError):
+    """No network of an ensemble tells a gradient; a search does without."""
 
 
 class KeyRefusedError(MedLockerError):

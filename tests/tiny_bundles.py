@@ -39,6 +39,17 @@ class Grader(Classifier):
     def forward(self, inputs):
         return GAIN * super().forward(inputs)
 '''
+WITHOUT_GRADIENT = '''"""A network outside the graph of torch, as of a foreign runtime."""
+
+import torch
+from monai.networks.nets.classifier import Classifier
+
+
+class Grader(Classifier):
+    @torch.no_grad()
+    def forward(self, inputs):
+        return super().forward(inputs)
+'''
 GRADES = ["0", "1", "2", "3", "4"]
 LESIONS = ["MA", "HE", "EX", "SE", "OD"]
 
@@ -117,4 +128,11 @@ def write_own_code(path: Path, seed: int = 3) -> Path:
     definition |= {"classes": "@grades", "strides": "$[2 * 2, 4]"}
     inference = {"grades": 5, "network_def": definition}
     (path / "configs" / "inference.json").write_text(json.dumps(inference))
+    return path
+
+
+def write_without_gradient(path: Path) -> Path:
+    """Write the grader with a class of its own that tells no gradient."""
+    write_own_code(path)
+    (path / "scripts" / "net.py").write_text(WITHOUT_GRADIENT)
     return path

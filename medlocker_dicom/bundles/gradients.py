@@ -13,6 +13,7 @@ from torch.nn import functional
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.engine import running
 from medlocker_dicom.bundles.preprocess import MEAN, STD
+from medlocker_dicom.errors import NoGradientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,9 @@ class Gradients:
         Raises
         ------
         BundleFormatError
-            A network does not run, or tells no gradient.
+            A network does not run.
+        NoGradientError
+            None of them tells a gradient, or it is no number.
         """
         leaf = torch.from_numpy(image).to(self._device).requires_grad_()
         seen = _seen(leaf.permute(2, 0, 1)[None], view)
@@ -130,9 +133,13 @@ class Gradients:
             logits = logits / classifier.bundle.temperature
             others = torch.cat([logits[:target], logits[target + 1 :]])
             total = total + float(beta) * functional.softplus(logits[target] - others.max() + 1)
-        (gradient,) = torch.autograd.grad(total, leaf)
-        result: NDArray[np.float32] = gradient.cpu().numpy()
-        return result
+        if total.requires_grad:
+            (gradient,) = torch.autograd.grad(total, leaf)
+            if bool(gradient.isfinite().all()):
+                result: NDArray[np.float32] = gradient.cpu().numpy()
+                return result
+        names = ", ".join(one.bundle.name for one in self.classifiers)
+        raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 
 
 def _seen(image: torch.Tensor, view: View) -> torch.Tensor:

@@ -516,6 +516,8 @@ def _policy(locker: Locker) -> dict[str, Any]:
         "budget": policy.budget,
         "margin": policy.margin,
         "sl": policy.sl,
+        "look": policy.look.words,
+        "legibility": policy.legibility,
         "seed": policy.seed,
         "codec": policy.codec,
     }

@@ -36,6 +36,9 @@ class Policy:
         How far the logo may shrink where no position is feasible.
     look
         What the logo looks like.
+    legibility
+        How much of the logo's strokes a list of opacities has to leave; it is flattened until it
+        does.
     seed
         Of the search.
     batch_size
@@ -53,6 +56,7 @@ class Policy:
     sl: float = 4.0
     smallest_sl: float = 8.0
     look: Look = AS_IT_IS
+    legibility: float = 0.5
     seed: int = 0
     batch_size: int = 8
     codec: str = "uncompressed"

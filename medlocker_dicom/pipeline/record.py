@@ -53,6 +53,8 @@ class FrameRecord:
         Candidates judged again at full size, which `queries` does not count.
     canvas_flipped
         Whether the best candidate turned the ensemble at the search's scale.
+    legibility
+        How much of the logo's strokes is seen, by `medlocker_dicom.watermark.legibility`.
     history
         (queries, probability of the label) at each improvement.
     """
@@ -72,6 +74,7 @@ class FrameRecord:
     forward_passes: int
     verified: int
     canvas_flipped: bool
+    legibility: float
     history: tuple[tuple[int, float], ...]
 
     @property

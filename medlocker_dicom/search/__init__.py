@@ -1,6 +1,6 @@
 """Search for the placement that turns the classifiers (eq. 3-6, 8)."""
 
-from medlocker_dicom.search.alpha_list import ALPHA_LIST, ListParameters, optimise
+from medlocker_dicom.search.alpha_list import ALPHA_LIST, ListParameters, evolve_list, optimise
 from medlocker_dicom.search.evaluator import Evaluator, Improvement
 from medlocker_dicom.search.feasible import Feasible
 from medlocker_dicom.search.guide import Guide
@@ -22,6 +22,7 @@ __all__ = [
     "SearchParameters",
     "SearchResult",
     "Stop",
+    "evolve_list",
     "optimise",
     "search",
 ]

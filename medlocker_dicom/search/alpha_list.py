@@ -21,6 +21,11 @@ Floats = npt.NDArray[np.float32]
 Gradient = Callable[[Floats], Floats]
 """An image float32 (S, S, 3), 0 to 255, to the gradient of an objective by it."""
 
+Loss = Callable[[Floats], float]
+"""The same to an objective; small is good."""
+
+_WIDER = 1.5
+
 
 class Listable(Protocol):
     """What a logo with a grid of opacities is blended into."""
@@ -43,19 +48,20 @@ class ListParameters:
     cells
         Of the grid along the logo's longer side.
     steps
-        Gradient steps from each start.
-    starts
-        Placements that are gone on from.
+        Gradients, or losses, that are asked for.
     rate
         Length of the first steps, in levels of 255; the last ones are short.
+    blind_cells, blind_rate
+        The same where no gradient is to be had: fewer numbers, found by trial.
     low, high
         Opacities allowed.
     """
 
     cells: int = 28
     steps: int = 16
-    starts: int = 3
     rate: float = 24.0
+    blind_cells: int = 8
+    blind_rate: float = 48.0
     low: int = 100
     high: int = 255
 
@@ -99,3 +105,52 @@ def optimise(
         rate = parameters.rate * (0.1 + 0.9 * np.cos(np.pi * step / (2 * parameters.steps)))
         nodes = (nodes - rate * ahead / size).clip(parameters.low, parameters.high)
     return np.rint(nodes).astype(np.uint8)
+
+
+def evolve_list(
+    canvas: Listable,
+    loss: Loss,
+    start: Genes,
+    parameters: ListParameters,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.uint8]:
+    """Search the grid of opacities where models tell no gradient: an evolution of one parent.
+
+    Its steps grow with success and shrink without, so that one child in five succeeds
+    (Rechenberg 1973).
+
+    Parameters
+    ----------
+    canvas
+        Blends.
+    loss
+        What is to become small; asked `ListParameters.steps` times.
+    start
+        Place, and opacity to begin with.
+    parameters
+        The numbers.
+    rng
+        Of the children.
+
+    Returns
+    -------
+    ndarray
+        uint8 (rows, columns): the nodes of the grid of `ListParameters.blind_cells`.
+    """
+    rows, columns = canvas.lattice(parameters.blind_cells)
+
+    def judged(nodes: Floats) -> float:
+        alphas = (rows @ nodes @ columns.T).clip(parameters.low, parameters.high)
+        return loss(canvas.listed((start.x, start.y), alphas)[0])
+
+    parent = np.full((rows.shape[1], columns.shape[1]), start.alpha, np.float32)
+    least, rate = judged(parent), parameters.blind_rate
+    for _ in range(parameters.steps - 1):
+        moves = rate * rng.standard_normal(parent.shape, np.float32)
+        child = (parent + moves).clip(parameters.low, parameters.high)
+        found = judged(child)
+        if found <= least:
+            parent, least, rate = child, found, rate * _WIDER
+        else:
+            rate *= _WIDER**-0.25
+    return np.rint(parent).astype(np.uint8)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from medlocker_dicom.errors import PlacementError
+from medlocker_dicom.errors import NoGradientError, PlacementError
 from medlocker_dicom.search.evaluator import Evaluator, Improvement
 from medlocker_dicom.search.evolution import BasinHopping, crossed, evolve, random_population
 from medlocker_dicom.search.feasible import Feasible
@@ -111,10 +111,14 @@ def guided(
     """Begin where the gradient foretells most, and walk on from the best (eq. 4-6).
 
     Three eighths of the budget look at the foretold best, well apart; the rest are proposals
-    around the best four of them, with ever shorter steps.
+    around the best four of them, with ever shorter steps. Where models tell no gradient, chance
+    says where to begin.
     """
     count = max(1, min(parameters.population, 3 * evaluator.budget // 8))
-    seeds = guide.best(feasible, count, apart=max(parameters.canvas_width // 16, 1))
+    try:
+        seeds = guide.best(feasible, count, apart=max(parameters.canvas_width // 16, 1))
+    except NoGradientError:
+        seeds = random_population(feasible, rng, count, parameters)
     seeds[:, 0] = seeds[:, 0].clip(parameters.alpha_low, parameters.alpha_high)
     losses = evaluator.losses(seeds)
     kept = np.argsort(losses, kind="stable")[:4]

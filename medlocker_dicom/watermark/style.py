@@ -65,6 +65,11 @@ class Look:
     colour: str = OWN
     grain: float = 3.0
 
+    @property
+    def words(self) -> str:
+        """As `read_look` reads it."""
+        return f"{self.style},{self.colour},{self.grain:g}"
+
 
 AS_IT_IS: Final = Look()
 

@@ -12,8 +12,9 @@ from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.gradients import Gradients, View, draw_view
 from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.bundles.preprocess import crop_to_retina
-from medlocker_dicom.errors import BundleFormatError
+from medlocker_dicom.errors import BundleFormatError, NoGradientError
 from medlocker_dicom.phantom import phantom
+from tiny_bundles import write_without_gradient
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,17 @@ def test_a_network_that_does_not_run_is_named(tiny_bundles: Path, crop: NDArray[
     ask = Ensemble([Classifier(bundle, TorchEngine(bundle))]).gradients
     with pytest.raises(BundleFormatError, match="dr_classifier_tiny: the network does not run"):
         ask(crop.astype(np.float32), 0, View())
+
+
+def test_a_network_without_a_gradient_is_named(
+    ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]
+) -> None:
+    """Alone it is an error of its own; beside one that tells a gradient, that one's is taken."""
+    path = write_without_gradient(tmp_path / "dr_classifier_blind")
+    bundle = find_bundle(path.name, [tmp_path], (path.name,))
+    blind, image = Classifier(bundle, TorchEngine(bundle)), crop.astype(np.float32)
+    with pytest.raises(NoGradientError, match="dr_classifier_blind: no gradient") as caught:
+        Ensemble([blind]).gradients(image, 0, View())
+    assert "--strategy paper" in caught.value.hint
+    both = Ensemble([*ensemble.classifiers, blind]).gradients(image, 0, View())
+    assert np.allclose(2 * both, ensemble.gradients(image, 0, View()), rtol=1e-4, atol=1e-9)

@@ -78,9 +78,13 @@ def test_opacities_are_searched_by_default(office: Desk) -> None:
     office.good("lock", office / "src", office / "out", "--to", office.public("alice"), *models)
     record = record_of(office / "out")
     assert record["policy"]["strategy"] == "alpha-list"
+    assert record["policy"]["look"] == "solid,own,3"
     (frame,) = record["instances"][0]["frames"]
     assert frame["queries"] == 32
     assert 32 + 3 + 3 <= frame["forward_passes"] <= 60
+    assert record["policy"]["legibility"] <= frame["legibility"] < 1
+    seen = f"{100 * frame['legibility']:.0f} % of the strokes seen"
+    assert seen in (office / "out" / "report.html").read_text()
     assert office.unlock(office / "out", office / "back", "alice").code == 0
     assert same_pixels(office / "src" / "eye0.dcm", office / "back" / "eye0.dcm")
 

@@ -101,10 +101,10 @@ def test_nothing_is_lost_when_it_is_killed(
         owner, {"archive": _archive_at(port)}, changes=changes, workers=1 + len(changes)
     ) as node:
         soak = Soak(
-            node, sorted(owner.eyes("src", 12).iterdir()), owner / "kept", port, 3, Random(5)
+            node, sorted(owner.eyes("src", 8).iterdir()), owner / "kept", port, 3, Random(5)
         )
         soak.run()
-    _check_all_arrived(owner, soak, 12)
+    _check_all_arrived(owner, soak, 8)
 
 
 def test_nothing_is_lost_when_its_database_crashes(
@@ -137,18 +137,18 @@ def test_nothing_is_lost_when_the_disk_is_full(
     """An archive is away until the spool is full; then all goes on, and every file arrives."""
     peer("storescp")
     port = archives.free_port()
-    for number in range(16):
+    for number in range(8):
         eye = make_fundus(
-            eye_pixels(number, 800), instance_uid=f"1.2.826.0.1.3680043.10.9.{number + 1}"
+            eye_pixels(number, 1131), instance_uid=f"1.2.826.0.1.3680043.10.9.{number + 1}"
         )
-        owner.put(f"src/eye{number:02}.dcm", to_bytes(eye))
+        owner.put(f"src/eye{number}.dcm", to_bytes(eye))
     changes = {"spool": str(small_disk), "floor": "16 MB"}
     full: list[str] = []
 
     def strike(node: Node) -> None:
         until = time.monotonic() + PATIENCE
         while not full and time.monotonic() < until:
-            said = node.send(owner / "src" / "eye15.dcm")
+            said = node.send(owner / "src" / "eye7.dcm")
             full.extend(re.findall("A700|Refused: OutOfResources", said.stdout + said.stderr))
             time.sleep(0.5)
 
@@ -157,7 +157,7 @@ def test_nothing_is_lost_when_the_disk_is_full(
         soak = Soak(node, files, owner / "kept", port, 1, Random(5), strike)
         soak.run()
     assert full
-    _check_all_arrived(owner, soak, 16)
+    _check_all_arrived(owner, soak, 8)
 
 
 def test_an_archive_that_commits(

@@ -13,7 +13,7 @@ from medlocker_dicom.bundles.preprocess import Crop, crop_to_retina, cut, resamp
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode, feasible_positions
 from medlocker_dicom.pipeline.canvas import KNOTS, Canvas
-from medlocker_dicom.pipeline.lock import compose
+from medlocker_dicom.pipeline.compose import compose
 from medlocker_dicom.watermark.alpha import grid_shape, pack_grid
 from medlocker_dicom.watermark.logo import Logo
 from medlocker_dicom.watermark.scale import scale_logo

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +21,18 @@ from pipeline_factories import (
     no_lesions,
 )
 
+from medlocker_dicom.bundles.bundle import find_bundle
+from medlocker_dicom.bundles.engine import TorchEngine
+from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.pipeline.lock import VERIFIED, _Frame, lock
+from medlocker_dicom.pipeline.frame import VERIFIED, Frame
+from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.watermark.alpha import alpha_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
+from medlocker_dicom.watermark.placement import Placement
 
 Find = Callable[[NDArray[np.uint8]], Mask]
 
@@ -118,7 +124,7 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
     """Of the search's best candidates, the one that leads furthest on the full image is taken."""
     source = make_source((1,))
     locker = make_locker(policy=replace(QUICK, margin=0.9))
-    frame = _Frame(source, 0, pixel_digest(source.pixels), locker, None)
+    frame = Frame(source, 0, pixel_digest(source.pixels), locker, None)
     canvas, logo, feasible = frame.feasible_canvas(())
     found = frame.search(canvas, feasible)
     assert len(found.candidates) > VERIFIED
@@ -132,7 +138,7 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
         mean = locker.ensemble.weights @ locker.ensemble.photograph(picture)
         leads.append((np.delete(mean, frame.target).max() - mean[frame.target], place))
     best = max(leads, key=lambda one: one[0])
-    placement, after = frame.verified(frame.placements(canvas, found), logo)
+    placement, after = frame.verified(frame.placements(canvas, logo, found), logo)
     assert placement == best[1]
     mean = locker.ensemble.weights @ after
     assert np.delete(mean, frame.target).max() - mean[frame.target] == pytest.approx(best[0])
@@ -187,3 +193,26 @@ def test_lesions_are_asked_about_each_frame() -> None:
 
     make_locked(make_source((0, 1), 1, 16), lesions=look)
     assert seen == [((SIZE, SIZE, 3), np.dtype(np.uint8))] * 2
+
+
+def test_a_list_is_flattened_until_the_logo_can_be_read(tiny_bundles: Path) -> None:
+    """A floor that the list does not meet takes relief from it; one that none meets, the list."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    source = make_source()
+
+    def placed(floor: float) -> tuple[Placement, float]:
+        policy = replace(QUICK, strategy="alpha-list", budget=80, legibility=floor)
+        locker = make_locker(policy=policy, ensemble=ensemble)
+        frame = Frame(source, 0, pixel_digest(source.pixels), locker, 1)
+        canvas, logo, feasible = frame.feasible_canvas(())
+        first = frame.placements(canvas, logo, frame.search(canvas, feasible))[0]
+        return first, frame.legibility(first, logo)
+
+    free, read = placed(-1)
+    held, better = placed(read + 0.001)
+    nodes, flatter = (np.frombuffer(place.grid, np.uint8, offset=1) for place in (free, held))
+    assert better > read
+    assert 0 < np.ptp(flatter) < np.ptp(nodes)
+    assert abs(flatter.mean() - nodes.mean()) < 1
+    assert not placed(2)[0].grid

@@ -52,6 +52,7 @@ def test_the_digest_is_of_what_changes_a_placement() -> None:
         "sl": 5.0,
         "smallest_sl": 9.0,
         "look": Look(Style.DOTTED),
+        "legibility": 0.1,
         "seed": 1,
         "codec": "rle",
         "parameters": SearchParameters(step=5),

@@ -33,6 +33,7 @@ from medlocker_dicom.keyfile import Kem, open_grant, open_packet
 from medlocker_dicom.pipeline.binding import binding_of
 from medlocker_dicom.pipeline.lock import LockedInstance, lock
 from medlocker_dicom.pipeline.unlock import unlock, verify
+from tiny_bundles import write_without_gradient
 
 KINDS = [
     ((0,), 3, 8),
@@ -233,3 +234,19 @@ def test_a_list_of_opacities_comes_back(tiny_bundles: Path, channels: int, bits:
     assert make_locked(source, policy=policy, ensemble=ensemble).pixels.tobytes() == (
         result.pixels.tobytes()
     )
+
+
+def test_models_without_a_gradient_are_turned_too(tmp_path: Path) -> None:
+    """A hospital's network that tells none: the list is found by trial, and comes back."""
+    path = write_without_gradient(tmp_path / "dr_classifier_blind")
+    bundle = find_bundle(path.name, [tmp_path], (path.name,))
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    source = make_source()
+    policy = replace(QUICK, strategy="alpha-list", budget=100)
+    result = make_locked(source, policy=policy, ensemble=ensemble)
+    frame = result.record.frames[0]
+    assert frame.forward_passes == 100
+    after, target = frame.models[0].locked, int(frame.label)
+    assert np.delete(after, target).max() - after[target] > policy.margin
+    restored = decode_fundus(reread(unlock(opened(result), result.grants[0], ALICE, NOW)))
+    assert np.array_equal(restored.pixels, source.pixels)

@@ -5,8 +5,9 @@ import numpy.typing as npt
 import pytest
 from search_landscapes import WIDTH, Bowl, islands, open_canvas
 
+from medlocker_dicom.errors import NoGradientError
 from medlocker_dicom.search import Evaluator, Feasible, Genes, SearchParameters, Stop, search
-from medlocker_dicom.search.alpha_list import ListParameters, optimise
+from medlocker_dicom.search.alpha_list import ListParameters, evolve_list, optimise
 from medlocker_dicom.search.guide import Guide
 
 Floats = npt.NDArray[np.float32]
@@ -27,7 +28,7 @@ class Paper:
 
     def lattice(self, cells: int) -> tuple[Floats, Floats]:
         """One node a px."""
-        assert cells == 28
+        assert cells in {8, 28}
         return np.eye(self.side, dtype=np.float32), np.eye(self.side, dtype=np.float32)
 
 
@@ -53,6 +54,30 @@ def test_without_a_slope_nothing_moves() -> None:
     """A gradient of zero leaves the opacity of the start everywhere."""
     nodes = optimise(Paper(), np.zeros_like, Genes(133, 0, 0), ListParameters())
     assert np.all(nodes == 133)
+
+
+def test_without_a_gradient_evolution_finds_some_of_it() -> None:
+    """Trial alone comes nearer with every child that succeeds, within the bounds, by the seed."""
+    wanted = np.random.default_rng(0).uniform(60, 300, (12, 12)).astype(np.float32)
+    asked = []
+
+    def apart(image: Floats) -> float:
+        asked.append(float(np.abs(image[5:17, 9:21, 0] - wanted).mean()))
+        return asked[-1]
+
+    def evolved(steps: int) -> npt.NDArray[np.uint8]:
+        asked.clear()
+        rng = np.random.default_rng(2)
+        parameters = ListParameters(steps=steps)
+        return evolve_list(Paper(), apart, Genes(180, 9, 5), parameters, rng)
+
+    few, many = evolved(50), evolved(400)
+    assert len(asked) == 400
+    losses = [float(np.abs(nodes - wanted).mean()) for nodes in (few, many)]
+    assert asked[0] > losses[0] + 3 > losses[1] + 6
+    assert many.dtype == np.uint8
+    assert many.min() >= 100
+    assert np.array_equal(evolved(400), many)
 
 
 def guide_of(scores: Floats) -> Guide:
@@ -83,6 +108,19 @@ def test_as_many_as_there_are() -> None:
     assert guide_of(np.zeros((3, 9, 9), np.float32)).best(one, 24, apart=14).tolist() == [
         [100, 3, 4]
     ]
+
+
+def test_where_no_gradient_is_told_chance_begins() -> None:
+    """A guide that models do not feed leaves a search that still gets better."""
+
+    def none() -> Floats:
+        raise NoGradientError("no gradient is told")
+
+    judge = Evaluator(Bowl(), 0, budget=64, stop=Stop.NEVER)
+    rng = np.random.default_rng(3)
+    found = search("guided", judge, open_canvas(), rng, SearchParameters(), Guide(KNOTS, none))
+    assert found.queries == 64
+    assert found.history[-1].queries > 24
 
 
 @pytest.mark.parametrize("budget", [1, 8, 64])

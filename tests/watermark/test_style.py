@@ -130,6 +130,7 @@ def test_a_faint_logo_leaves_nothing_to_draw() -> None:
 def test_a_look_is_read(text: str, look: Look) -> None:
     """Style, colour, grain; what is left out has its default."""
     assert read_look(text) == look
+    assert read_look(look.words) == look
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""One frame on its way through WSM, search and blend, in reading order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medlocker_dicom.bundles.gradients import View, draw_view
+from medlocker_dicom.bundles.preprocess import retina_crop
+from medlocker_dicom.errors import NoFeasiblePositionError, NoGradientError
+from medlocker_dicom.lesions.boxes import Box, lesion_boxes
+from medlocker_dicom.lesions.fov import field_of_view
+from medlocker_dicom.lesions.positions import feasible_positions
+from medlocker_dicom.pipeline.canvas import KNOTS, Canvas
+from medlocker_dicom.pipeline.compose import blend_into, compose
+from medlocker_dicom.pipeline.record import FrameRecord, ModelRecord
+from medlocker_dicom.search import (
+    ALPHA_LIST,
+    Evaluator,
+    Feasible,
+    Genes,
+    Guide,
+    ListParameters,
+    SearchResult,
+    Stop,
+    evolve_list,
+    optimise,
+    search,
+)
+from medlocker_dicom.watermark.alpha import pack_grid
+from medlocker_dicom.watermark.legibility import legibility
+from medlocker_dicom.watermark.scale import scale_logo
+from medlocker_dicom.watermark.style import drawn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.dicom.decoding import Pixels
+    from medlocker_dicom.dicom.fundus import Fundus
+    from medlocker_dicom.keyfile import FrameMark
+    from medlocker_dicom.pipeline.lock import Locker
+    from medlocker_dicom.watermark.logo import Logo
+    from medlocker_dicom.watermark.placement import Placement
+
+#: Candidates of a search that are composed and judged again at full size.
+VERIFIED = 8
+#: Candidates that a search looks at for the place of an alpha list.
+PLACES = 32
+#: What the models see of the canvas where no pipeline stands in between.
+CLEAN = View()
+#: What a gradient counts in forward passes.
+GRADIENT = 3
+#: How much of a list's relief is kept, until the logo can be read.
+FLATTER = (1.0, 0.75, 0.5, 0.25)
+
+
+class Frame:
+    """One frame on its way through WSM, search and blend.
+
+    Parameters
+    ----------
+    source, number
+        The instance, and which of its frames.
+    digest
+        SHA-256 of the instance's pixels.
+    locker
+        How.
+    label
+        The true grade where it is known.
+    """
+
+    def __init__(
+        self, source: Fundus, number: int, digest: bytes, locker: Locker, label: int | None
+    ) -> None:
+        self.source, self.number, self.locker, self.label = source, number, locker, label
+        self.display = source.display(number)
+        self.clean = locker.ensemble.photograph(self.display)
+        self.decision = int((locker.ensemble.weights @ self.clean).argmax())
+        self.target = self.decision if label is None else label
+        self.seed = locker.issuer.derive(
+            "dither", str(source.ds.SOPInstanceUID), str(number), digest
+        )
+        # The instance's UID enters the seed: equal photographs need not get equal locks.
+        uid = str(source.ds.SOPInstanceUID).encode()
+        self.draws = np.random.default_rng([locker.policy.seed, number, *uid])
+        self.passes = 0
+
+    def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
+        """Lock the frame's pixels (H, W, C) in place."""
+        lesions = self.locker.lesions(self.display)
+        boxes = lesion_boxes(lesions)
+        canvas, logo, feasible = self.feasible_canvas(boxes)
+        found = self.search(canvas, feasible)
+        placements = self.placements(canvas, logo, found)
+        placement, after = self.verified(placements, logo)
+        mark = blend_into(pixels, placement, logo, self.seed, self.source.bits)
+        under = np.s_[
+            placement.y : placement.y + logo.height, placement.x : placement.x + logo.width
+        ]
+        ensemble = self.locker.ensemble
+        record = FrameRecord(
+            placement=(placement.x, placement.y, placement.alpha),
+            logo_size=(logo.width, logo.height),
+            boxes=tuple((b.x, b.y, b.width, b.height) for b in boxes),
+            lesion_px=int(lesions.sum()),
+            covered_lesion_px=int((lesions[under] & (logo.alpha > 0)).sum()),
+            label=ensemble.labels[self.target],
+            label_given=self.label is not None,
+            models=tuple(
+                ModelRecord(c.bundle.name, tuple(before.tolist()), tuple(now.tolist()))
+                for c, before, now in zip(ensemble.classifiers, self.clean, after, strict=True)
+            ),
+            clean_grade=ensemble.labels[self.decision],
+            locked_grade=ensemble.labels[int((ensemble.weights @ after).argmax())],
+            queries=found.queries,
+            requests=found.requests,
+            forward_passes=found.forward_passes + self.passes,
+            verified=len(placements),
+            canvas_flipped=found.flipped,
+            legibility=round(self.legibility(placement, logo), 4),
+            history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
+        )
+        return mark, logo, record
+
+    def feasible_canvas(self, boxes: tuple[Box, ...]) -> tuple[Canvas, Logo, Feasible]:
+        """Find the largest logo that has a feasible position (WSM step 5)."""
+        policy = self.locker.policy
+        height, width = self.display.shape[:2]
+        retina, crop = field_of_view(self.display), retina_crop(self.display)
+        for sl in policy.sizes():
+            logo = scale_logo(self.locker.logo, width, height, sl)
+            everywhere = feasible_positions(retina, (logo.width, logo.height), boxes, policy.mode)
+            if not everywhere.any():
+                continue
+            logo = drawn(logo, policy.look, width)
+            canvas = Canvas(self.display, crop, self.locker.ensemble.size, logo, self.seed)
+            allowed = canvas.allowed(everywhere)
+            if allowed.any():
+                return canvas, logo, Feasible.from_map(allowed)
+        raise NoFeasiblePositionError(
+            f"no position in mode {policy.mode} for a logo down to 1/{policy.smallest_sl:g} of the"
+            f" width, with {len(boxes)} lesion boxes",
+            "hold the instance, or choose --mode anywhere if lesions may be covered",
+        )
+
+    def search(self, canvas: Canvas, feasible: Feasible) -> SearchResult:
+        """Search on the canvas (eq. 3-6, 8)."""
+        policy = self.locker.policy
+        listing = policy.strategy == ALPHA_LIST
+        stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
+        evaluator = Evaluator(
+            lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
+            self.target,
+            batch_size=policy.batch_size,
+            budget=min(policy.budget, PLACES) if listing else policy.budget,
+            stop=Stop.NEVER if listing else stop,
+        )
+        parameters = replace(policy.parameters, canvas_width=canvas.size)
+        guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean, CLEAN)))
+        strategy = "guided" if listing else policy.strategy
+        return search(strategy, evaluator, feasible, self.draws, parameters, guide)
+
+    def gradient(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+        """Ask what each px of a canvas does for the target."""
+        found = self.locker.ensemble.gradients(image, self.target, view)
+        self.passes += GRADIENT
+        return found
+
+    def loss(self, image: NDArray[np.float32]) -> float:
+        """Ask by how much the target leads on a canvas."""
+        mean = self.locker.ensemble.probabilities(np.rint(image).astype(np.uint8)[None])[0]
+        self.passes += 1
+        return float(mean[self.target] - np.delete(mean, self.target).max())
+
+    def placements(self, canvas: Canvas, logo: Logo, found: SearchResult) -> list[Placement]:
+        """Bring the best candidates to the photograph; with a list of its own, where wanted."""
+        best = found.candidates[:VERIFIED]
+        plain = [canvas.placement(*candidate.genes) for candidate in best]
+        policy = self.locker.policy
+        left = policy.budget - found.forward_passes - self.passes
+        if policy.strategy != ALPHA_LIST or left < GRADIENT:
+            return plain
+        start = best[0].genes
+        cells, nodes = self.alpha_list(canvas, start, left)
+        for share in FLATTER:
+            grid = pack_grid(cells, flattened(nodes, share))
+            listed = canvas.placement(round(nodes.mean()), start.x, start.y, grid)
+            if self.legibility(listed, logo) >= policy.legibility:
+                return [listed, *plain[:2]]
+        return plain
+
+    def alpha_list(
+        self, canvas: Canvas, start: Genes, passes: int
+    ) -> tuple[int, NDArray[np.uint8]]:
+        """Search the list at one place: a grid's cells, and its nodes."""
+        looks = count()
+
+        def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self.gradient(image, draw_view(self.draws) if next(looks) % 2 else CLEAN)
+
+        parameters = ListParameters(steps=passes // GRADIENT)
+        try:
+            return parameters.cells, optimise(canvas, gradient, start, parameters)
+        except NoGradientError:
+            parameters = ListParameters(steps=passes)
+            nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
+            return parameters.blind_cells, nodes
+
+    def legibility(self, placement: Placement, logo: Logo) -> float:
+        """Tell how much of the logo can be read on the photograph."""
+        frame = self.source.pixels[self.number].copy()
+        covered = compose(frame, placement, logo, self.seed, self.source.bits)
+        return legibility(covered.original, covered.locked, covered.colours, logo.alpha)
+
+    def verified(
+        self, placements: Sequence[Placement], logo: Logo
+    ) -> tuple[Placement, NDArray[np.float64]]:
+        """Judge placements on the full image, through the models' own preprocessing.
+
+        Returns
+        -------
+        tuple
+            The placement that leads furthest from the target, or the list of opacities, which
+            no one can guess, if it leads by the policy's margin; and every model's probabilities
+            float64 (k, classes) for it.
+        """
+        judged, enough = [], self.locker.policy.margin if placements[0].grid else 1.0
+        for placement in placements:
+            frame = self.source.pixels[self.number].copy()
+            compose(frame, placement, logo, self.seed, self.source.bits)
+            composed = replace(self.source, pixels=frame[np.newaxis])
+            after = self.locker.ensemble.photograph(composed.display(0))
+            mean = self.locker.ensemble.weights @ after
+            lead = float(np.delete(mean, self.target).max() - mean[self.target])
+            judged.append((lead, placement, after))
+        _, placement, after = max(judged, key=lambda one: min(one[0], enough))
+        return placement, after
+
+
+def flattened(nodes: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Keep a share, 0 to 1, of how far the nodes of a grid are from their mean."""
+    mean = nodes.mean()
+    flatter: NDArray[np.uint8] = np.rint(mean + share * (nodes - mean)).astype(np.uint8)
+    return flatter
