@@ -22,6 +22,7 @@ import torch
 
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.models import Classifier
+from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.evaluation.cases import Case
 from medlocker_dicom.evaluation.plans import policy_of
@@ -36,7 +37,7 @@ from medlocker_dicom.search import ALPHA_LIST
 from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.augment import turned as view_of
 from medlocker_dicom.training.classifier import CROP
-from medlocker_dicom.training.descent import Descent, channels_last
+from medlocker_dicom.training.descent import Descent
 from medlocker_dicom.training.grading import grade_loss, sampling_weights, training_rows
 from medlocker_dicom.training.photographs import EQUALISED, load_crops
 from medlocker_dicom.watermark.alpha import GRID_RULE, SEED_BYTES, alpha_map, grid_shape, pack_grid

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.engine import running
+from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD
 from medlocker_dicom.errors import NoGradientError
 
@@ -92,7 +93,7 @@ class Gradients:
         self._networks = []
         for one in self.classifiers:
             network = build_network(one.bundle).requires_grad_(requires_grad=False)
-            self._networks.append(network.to(self._device).to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # torch's stubs lack it
+            self._networks.append(channels_last(network, self._device))
 
     def __call__(self, image: NDArray[np.float32], target: int, view: View) -> NDArray[np.float32]:
         """Tell what each px does for the ensemble to hold on to a class.

@@ -186,3 +186,10 @@ def neighbourhood(x: torch.Tensor) -> torch.Tensor:
     blocks = functional.avg_pool2d(x, 8)
     means = functional.avg_pool2d(blocks, 5, stride=1, padding=2, count_include_pad=False)
     return functional.interpolate(means, scale_factor=8.0, mode="bilinear")
+
+
+def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, in the memory layout that convolutions like best."""
+    moved = network.to(device)
+    moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    return moved

@@ -56,7 +56,7 @@ class Policy:
     sl: float = 4.0
     smallest_sl: float = 8.0
     look: Look = AS_IT_IS
-    legibility: float = 0.5
+    legibility: float = 0.8
     seed: int = 0
     batch_size: int = 8
     codec: str = "uncompressed"

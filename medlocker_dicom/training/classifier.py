@@ -19,11 +19,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training.album import open_album
 from medlocker_dicom.training.augment import recoloured
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.descent import Descent, channels_last, half_precision
+from medlocker_dicom.training.descent import Descent, half_precision
 from medlocker_dicom.training.features import Feature, channels_of
 from medlocker_dicom.training.grading import grade_loss, held_out_figures
 from medlocker_dicom.training.peers import find_peers

@@ -82,13 +82,6 @@ class Descent:
         return float(loss.detach())
 
 
-def channels_last(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, in the memory layout that convolutions like best."""
-    moved = network.to(device)
-    moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-    return moved
-
-
 def half_precision(device: torch.device, *, wanted: bool = True) -> torch.autocast:
     """Compute in bfloat16 while the context lasts, where the device does so itself.
 

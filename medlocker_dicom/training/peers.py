@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from medlocker_dicom.bundles.bundle import build_network, bundle_folders, find_bundle
-from medlocker_dicom.training.descent import channels_last
+from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.training.features import Feature, channels_of
 
 if TYPE_CHECKING:

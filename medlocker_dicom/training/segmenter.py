@@ -19,10 +19,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import normalise
 from medlocker_dicom.training.augment import DARK, posed, recoloured, transplanted
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.descent import Descent, channels_last, half_precision
+from medlocker_dicom.training.descent import Descent, half_precision
 from medlocker_dicom.training.photographs import Segmented, load_healthy, load_segmented
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from medlocker_dicom.bundles.networks import GRADES
+from medlocker_dicom.bundles.networks import GRADES, channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD, normalise
 from medlocker_dicom.training.augment import recoloured, turned
 from medlocker_dicom.training.checkpoint import Checkpoint
-from medlocker_dicom.training.descent import Descent, channels_last
+from medlocker_dicom.training.descent import Descent
 from medlocker_dicom.training.grading import (
     grade_loss,
     held_out_figures,

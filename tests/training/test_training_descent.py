@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from medlocker_dicom.training.descent import STEEPEST, Descent, channels_last
+from medlocker_dicom.bundles.networks import channels_last
+from medlocker_dicom.training.descent import STEEPEST, Descent
 
 
 def line(weight: float = 1.0) -> nn.Linear:
