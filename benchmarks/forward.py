@@ -4,7 +4,7 @@
 
 Each round asks every way once about the same square retina, in another order. Ours is what a
 search pays for a candidate: composing it on the canvas, normalising, the network, calibrated
-probabilities. The plain ways get normalised arrays and give logits.
+probabilities. The plain ways get normalised arrays and give logits. All have as many threads.
 """
 
 from __future__ import annotations
@@ -47,8 +47,10 @@ def ways(classifier: Classifier) -> dict[str, Callable[[], object]]:
     ensemble = Ensemble([classifier])
     array = normalise(canvas.compose(genes))
     tensor = torch.from_numpy(array)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(
-        str(exported(bundle, default_cache())), providers=["CPUExecutionProvider"]
+        str(exported(bundle, default_cache())), options, providers=["CPUExecutionProvider"]
     )
     network = build_network(bundle)
     wide = build_network(bundle).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
