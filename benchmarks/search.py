@@ -46,7 +46,8 @@ SEARCHES = (
     ("guided", 32),
     ("guided", 64),
     ("guided", 128),
-    ("alpha-list", 128),
+    ("alpha-list", 64),
+    ("alpha-list", 120),
     ("alpha-list", 200),
 )
 

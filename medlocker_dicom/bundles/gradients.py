@@ -86,16 +86,20 @@ class Gradients:
     weights: NDArray[np.float64]
     _networks: list[nn.Module] = field(init=False, repr=False)
     _device: torch.device = field(init=False, repr=False)
+    _telling: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Load the networks."""
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = []
+        self._telling = list(range(len(self.classifiers)))
         for one in self.classifiers:
             network = build_network(one.bundle).requires_grad_(requires_grad=False)
             self._networks.append(channels_last(network, self._device))
 
-    def __call__(self, image: NDArray[np.float32], target: int, view: View) -> NDArray[np.float32]:
+    def __call__(
+        self, image: NDArray[np.float32], target: int, view: View, turn: int | None = None
+    ) -> NDArray[np.float32]:
         """Tell what each px does for the ensemble to hold on to a class.
 
         The objective is the models' mean of ``log(1 + exp(z_t - max z_j + 1))`` over j other than
@@ -110,6 +114,9 @@ class Gradients:
             The class to lead away from.
         view
             What is done to the image first.
+        turn
+            Asks the model alone whose turn it is, of those that told a gradient when all were
+            asked last; None asks all.
 
         Returns
         -------
@@ -125,22 +132,29 @@ class Gradients:
         """
         leaf = torch.from_numpy(image).to(self._device).requires_grad_()
         seen = _seen(leaf.permute(2, 0, 1)[None], view)
-        total = torch.zeros((), device=self._device)
-        for classifier, network, beta in zip(
-            self.classifiers, self._networks, self.weights, strict=True
-        ):
-            with running(classifier.bundle, "torch"):
-                logits = network(_normalised(seen, classifier.size))[0]
-            logits = logits / classifier.bundle.temperature
-            others = torch.cat([logits[:target], logits[target + 1 :]])
-            total = total + float(beta) * functional.softplus(logits[target] - others.max() + 1)
-        if total.requires_grad:
-            (gradient,) = torch.autograd.grad(total, leaf)
+        if turn is None:
+            parts = [self._held(number, seen, target) for number in range(len(self.classifiers))]
+            self._telling = [n for n, part in enumerate(parts) if part.requires_grad]
+        else:
+            asked = self._telling[turn % len(self._telling) :][:1] if self._telling else []
+            parts = [self._held(number, seen, target) for number in asked]
+        if any(part.requires_grad for part in parts):
+            (gradient,) = torch.autograd.grad(torch.stack(parts).sum(), leaf)
             if bool(gradient.isfinite().all()):
                 result: NDArray[np.float32] = gradient.cpu().numpy()
                 return result
         names = ", ".join(one.bundle.name for one in self.classifiers)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
+
+    def _held(self, number: int, seen: torch.Tensor, target: int) -> torch.Tensor:
+        """Tell how much a model holds on to a class, times its weight."""
+        classifier = self.classifiers[number]
+        with running(classifier.bundle, "torch"):
+            logits = self._networks[number](_normalised(seen, classifier.size))[0]
+        logits = logits / classifier.bundle.temperature
+        others = torch.cat([logits[:target], logits[target + 1 :]])
+        held = functional.softplus(logits[target] - others.max() + 1)
+        return float(self.weights[number]) * held
 
 
 def _seen(image: torch.Tensor, view: View) -> torch.Tensor:

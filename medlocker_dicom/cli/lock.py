@@ -87,7 +87,7 @@ def lock(  # noqa: PLR0913  one parameter an option
             max=100_000,
             help="Most forward passes a frame; alpha-list takes 40 or more, paper 650.",
         ),
-    ] = 200,
+    ] = 120,
     margin: Annotated[
         float,
         typer.Option(

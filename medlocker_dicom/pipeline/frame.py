@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class Frame:
         # The instance's UID enters the seed: equal photographs need not get equal locks.
         uid = str(source.ds.SOPInstanceUID).encode()
         self.draws = np.random.default_rng([locker.policy.seed, number, *uid])
-        self.passes = 0
+        self.passes = 0.0
 
     def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
         """Lock the frame's pixels (H, W, C) in place."""
@@ -119,7 +120,7 @@ class Frame:
             locked_grade=ensemble.labels[int((ensemble.weights @ after).argmax())],
             queries=found.queries,
             requests=found.requests,
-            forward_passes=found.forward_passes + self.passes,
+            forward_passes=found.forward_passes + math.ceil(self.passes),
             verified=len(placements),
             canvas_flipped=found.flipped,
             legibility=round(self.legibility(placement, logo), 4),
@@ -161,13 +162,13 @@ class Frame:
             stop=Stop.NEVER if listing else stop,
         )
         parameters = replace(policy.parameters, canvas_width=canvas.size)
-        guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean, CLEAN)))
+        guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean)))
         strategy = "guided" if listing else policy.strategy
         return search(strategy, evaluator, feasible, self.draws, parameters, guide)
 
-    def gradient(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
-        """Ask what each px of a canvas does for the target."""
-        found = self.locker.ensemble.gradients(image, self.target, view)
+    def gradient(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Ask what each px of a canvas does for the target, by all models."""
+        found = self.locker.ensemble.gradients(image, self.target, CLEAN)
         self.passes += GRADIENT
         return found
 
@@ -182,7 +183,7 @@ class Frame:
         best = found.candidates[:VERIFIED]
         plain = [canvas.placement(*candidate.genes) for candidate in best]
         policy = self.locker.policy
-        left = policy.budget - found.forward_passes - self.passes
+        left = policy.budget - found.forward_passes - math.ceil(self.passes)
         if policy.strategy != ALPHA_LIST or left < GRADIENT:
             return plain
         start = best[0].genes
@@ -198,16 +199,22 @@ class Frame:
         self, canvas: Canvas, start: Genes, passes: int
     ) -> tuple[int, NDArray[np.uint8]]:
         """Search the list at one place: a grid's cells, and its nodes."""
-        looks = count()
+        ensemble, turns, before = self.locker.ensemble, count(), self.passes
+        models = len(ensemble.classifiers)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            return self.gradient(image, draw_view(self.draws) if next(looks) % 2 else CLEAN)
+            """Ask one model, each in its turn; every second round through a stranger's pipeline."""
+            turn = next(turns)
+            view = draw_view(self.draws) if turn // models % 2 else CLEAN
+            found = ensemble.gradients(image, self.target, view, turn)
+            self.passes += GRADIENT / models
+            return found
 
-        parameters = ListParameters(steps=passes // GRADIENT)
+        parameters = ListParameters(steps=passes * models // GRADIENT)
         try:
             return parameters.cells, optimise(canvas, gradient, start, parameters)
         except NoGradientError:
-            parameters = ListParameters(steps=passes)
+            parameters = ListParameters(steps=passes - math.ceil(self.passes - before))
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
 

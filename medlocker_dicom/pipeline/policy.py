@@ -51,7 +51,7 @@ class Policy:
 
     mode: Mode = Mode.AVOID
     strategy: str = ALPHA_LIST
-    budget: int = 200
+    budget: int = 120
     margin: float = 0.1
     sl: float = 4.0
     smallest_sl: float = 8.0

@@ -14,7 +14,7 @@ from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.errors import BundleFormatError, NoGradientError
 from medlocker_dicom.phantom import phantom
-from tiny_bundles import write_without_gradient
+from tiny_bundles import write_classifier, write_without_gradient
 
 
 @pytest.fixture(scope="module")
@@ -100,5 +100,20 @@ def test_a_network_without_a_gradient_is_named(
     with pytest.raises(NoGradientError, match="dr_classifier_blind: no gradient") as caught:
         Ensemble([blind]).gradients(image, 0, View())
     assert "--strategy paper" in caught.value.hint
-    both = Ensemble([*ensemble.classifiers, blind]).gradients(image, 0, View())
-    assert np.allclose(2 * both, ensemble.gradients(image, 0, View()), rtol=1e-4, atol=1e-9)
+    alone, both = ensemble.gradients(image, 0, View()), Ensemble([blind, *ensemble.classifiers])
+    assert np.allclose(2 * both.gradients(image, 0, View()), alone, rtol=1e-4, atol=1e-9)
+    for turn in range(3):
+        assert np.allclose(2 * both.gradients(image, 0, View(), turn), alone, rtol=1e-4, atol=1e-9)
+
+
+def test_models_take_turns(ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]) -> None:
+    """One after the other is asked alone; together their gradients are that of all."""
+    write_classifier(tmp_path / "dr_classifier_other", 4)
+    bundle = find_bundle("dr_classifier_other", [tmp_path], ())
+    both = Ensemble([*ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))])
+    image = crop.astype(np.float32)
+    first, second, again = (both.gradients(image, 1, View(), turn) for turn in range(3))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, second, rtol=1e-2)
+    whole = both.gradients(image, 1, View())
+    assert np.allclose(first + second, whole, rtol=1e-3, atol=1e-3 * np.abs(whole).max())
