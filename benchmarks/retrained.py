@@ -1,6 +1,7 @@
 """A8: a thief who owns a grader and graded photographs teaches it to live with logos.
 
     python benchmarks/retrained.py --data ../shared/data [--model mobilenetv3] [--views 8192]
+        [--budget 120] [--each 6]
 
 Training photographs get logos as we make them, of any place, size, opacity and key, and holes
 (cutout, DeVries and Taylor 2017); the grader is trained on with the true grades. Then held-out
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="mobilenetv3")
     parser.add_argument("--views", type=int, default=8192)
+    parser.add_argument("--budget", type=int, default=Policy.budget, help="of the default search")
     parser.add_argument("--each", type=int, default=6, help="photographs of a grade")
     parser.add_argument("--out", type=Path, default=Path("runs/retrained"))
     arguments = parser.parse_args()
@@ -134,7 +136,7 @@ def main() -> None:
     crops = load_crops(arguments.data, CROP, arguments.out)
     network = retrain(build_network(known.bundle), known.size, crops, arguments.views)
     wise = classifier_of(known, network)
-    ours = Policy(mode=Mode.ANYWHERE)
+    ours = Policy(mode=Mode.ANYWHERE, budget=arguments.budget)
     study = Study(
         [
             Case(f"{item.source}/{item.path.name}", item.path, item.grade)
