@@ -229,9 +229,9 @@ def _figure(shown: Shown) -> str:
     for x, y, width, height in np.asarray(facts["boxes"], int).reshape(-1, 4).tolist():
         axes[0, 1].add_patch(Rectangle((x, y), width, height, fill=False, color="white", lw=1.2))
     history = np.asarray(facts["history"], float)
-    queries = np.append(history[:, 0], float(str(facts["queries"])))
-    axes[0, 2].step(queries, np.append(history[:, 1], history[-1, 1]), where="post")
-    axes[0, 2].set(xlabel="queries", ylabel=f"P(grade {facts['label']})", ylim=(0, 1))
+    passes = np.append(history[:, 0], float(str(facts["forward_passes"])))
+    axes[0, 2].step(passes, np.append(history[:, 1], history[-1, 1]), where="post")
+    axes[0, 2].set(xlabel="forward passes", ylabel=f"P(grade {facts['label']})", ylim=(0, 1))
     axes[0, 2].set_title("search", fontsize=10)
     stream = BytesIO()
     figure.savefig(stream, dpi=100, format="png")

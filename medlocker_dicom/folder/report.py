@@ -41,7 +41,7 @@ def render_report(summary: dict[str, Any], thumbnails: dict[str, str]) -> str:
             )
             for column, model in enumerate(summary["models"])
         ],
-        "queries": f"{fmean(f['queries'] for f in frames):.0f}" if frames else "-",
+        "passes": f"{fmean(f['forward_passes'] for f in frames):.0f}" if frames else "-",
         "seconds": f"{fmean(i['seconds'] for i in summary['instances']):.1f}" if frames else "-",
         "attacked": _withstood([f["attacks"]["undone_by"] for f in frames if "attacks" in f]),
         "covered": sum(f["covered_lesion_px"] > 0 for f in frames),
@@ -71,14 +71,14 @@ def _argmax(values: list[float]) -> int:
     return max(range(len(values)), key=values.__getitem__)
 
 
-def polyline(history: list[list[float]], queries: int) -> str:
-    """Points of an SVG step line: probability of the label over queries."""
+def polyline(history: list[list[float]], passes: int) -> str:
+    """Points of an SVG step line: probability of the label over forward passes."""
     width, height = CHART
     points: list[str] = []
-    steps = [*history, [queries, history[-1][1]]]
+    steps = [*history, [passes, history[-1][1]]]
     before: float | None = None
     for count, probability in steps:
-        x = width * count / max(queries, 1)
+        x = width * count / max(passes, 1)
         if before is not None:
             points.append(f"{x:.1f},{height * (1 - before):.1f}")
         points.append(f"{x:.1f},{height * (1 - probability):.1f}")

@@ -97,6 +97,7 @@ class Frame:
         boxes = lesion_boxes(lesions)
         canvas, logo, feasible = self.feasible_canvas(boxes)
         found = self.search(canvas, feasible)
+        history = [(i.queries, round(i.outcome.probability, 5)) for i in found.history]
         placements = self.placements(canvas, logo, found)
         placement, after = self.verified(placements, logo)
         mark = blend_into(pixels, placement, logo, self.seed, self.source.bits)
@@ -104,6 +105,9 @@ class Frame:
             placement.y : placement.y + logo.height, placement.x : placement.x + logo.width
         ]
         ensemble = self.locker.ensemble
+        mean, passes = ensemble.weights @ after, found.forward_passes + math.ceil(self.passes)
+        if placement.grid:
+            history.append((passes, round(float(mean[self.target]), 5)))
         record = FrameRecord(
             placement=(placement.x, placement.y, placement.alpha),
             logo_size=(logo.width, logo.height),
@@ -117,14 +121,14 @@ class Frame:
                 for c, before, now in zip(ensemble.classifiers, self.clean, after, strict=True)
             ),
             clean_grade=ensemble.labels[self.decision],
-            locked_grade=ensemble.labels[int((ensemble.weights @ after).argmax())],
+            locked_grade=ensemble.labels[int(mean.argmax())],
             queries=found.queries,
             requests=found.requests,
-            forward_passes=found.forward_passes + math.ceil(self.passes),
+            forward_passes=passes,
             verified=len(placements),
             canvas_flipped=found.flipped,
             legibility=round(self.legibility(placement, logo), 4),
-            history=tuple((i.queries, round(i.outcome.probability, 5)) for i in found.history),
+            history=tuple(history),
         )
         return mark, logo, record
 

@@ -56,7 +56,8 @@ class FrameRecord:
     legibility
         How much of the logo's strokes is seen, by `medlocker_dicom.watermark.legibility`.
     history
-        (queries, probability of the label) at each improvement.
+        (queries, probability of the label) at each improvement; last, where the lock has a list
+        of opacities, (forward passes, the probability that it leaves at full size).
     """
 
     placement: tuple[int, int, int]

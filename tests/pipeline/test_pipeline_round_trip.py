@@ -221,6 +221,9 @@ def test_a_list_of_opacities_comes_back(tiny_bundles: Path, channels: int, bits:
     assert frame.forward_passes <= 80
     after, target = frame.models[0].locked, int(frame.label)
     assert np.delete(after, target).max() - after[target] >= policy.margin
+    passes, left = frame.history[-1]
+    assert passes == frame.forward_passes
+    assert left == pytest.approx(after[target], abs=1e-4)
     locked = opened(result)
     restored = decode_fundus(reread(unlock(locked, result.grants[0], ALICE, NOW)))
     assert np.array_equal(restored.pixels, source.pixels)
