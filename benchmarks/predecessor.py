@@ -18,12 +18,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
+from held_out import held_out
 from scipy.optimize import basinhopping
 
 from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.bundles.preprocess import retina_crop
-from medlocker_dicom.evaluation.cases import Case
 from medlocker_dicom.evaluation.plans import policy_of
 from medlocker_dicom.evaluation.study import Condition, Study
 from medlocker_dicom.evaluation.tables import flipped
@@ -33,7 +33,7 @@ from medlocker_dicom.pipeline.canvas import Canvas
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
 from medlocker_dicom.search import Feasible
-from medlocker_dicom.training.photographs import EQUALISED, list_graded
+from medlocker_dicom.training.photographs import list_graded
 from medlocker_dicom.watermark.png import default_logo
 from medlocker_dicom.watermark.scale import scale_logo
 
@@ -129,11 +129,7 @@ def main() -> None:
     sources = tuple(one.bundle.name for one in ensemble.classifiers)
     ours = Policy(mode=Mode.ANYWHERE)
     study = Study(
-        [
-            Case(f"{item.source}/{item.path.name}", item.path, item.grade)
-            for item in list_graded(arguments.data)
-            if item.validation and item.source != EQUALISED
-        ],
+        held_out(list_graded(arguments.data)),
         {one.bundle.name: one for one in ensemble.classifiers},
         segmenter,
         [

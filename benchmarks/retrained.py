@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from held_out import held_out
 
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.models import Classifier
 from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import normalise
-from medlocker_dicom.evaluation.cases import Case
 from medlocker_dicom.evaluation.plans import policy_of
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
@@ -138,11 +138,7 @@ def main() -> None:
     wise = classifier_of(known, network)
     ours = Policy(mode=Mode.ANYWHERE, budget=arguments.budget)
     study = Study(
-        [
-            Case(f"{item.source}/{item.path.name}", item.path, item.grade)
-            for item in crops.items
-            if item.validation and item.source != EQUALISED
-        ],
+        held_out(crops.items),
         {one.bundle.name: one for one in (known, wise)},
         segmenter,
         [

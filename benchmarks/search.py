@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from medlocker_dicom.evaluation.cases import Case
+from held_out import held_out
+
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
 from medlocker_dicom.evaluation.study import Condition, Study
@@ -28,7 +29,7 @@ from medlocker_dicom.evaluation.tables import flipped, short, turned
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
-from medlocker_dicom.training.photographs import EQUALISED, list_graded
+from medlocker_dicom.training.photographs import list_graded
 from medlocker_dicom.watermark.png import default_logo
 from medlocker_dicom.watermark.style import read_look
 
@@ -78,11 +79,7 @@ def main() -> None:
     pairs = [one.split(":") for one in arguments.searches.split(",") if one]
     searches = [(name, int(budget)) for name, budget in pairs] or SEARCHES
     study = Study(
-        [
-            Case(f"{item.source}/{item.path.name}", item.path, item.grade)
-            for item in list_graded(arguments.data)
-            if item.validation and item.source != EQUALISED
-        ],
+        held_out(list_graded(arguments.data)),
         {one.bundle.name: one for one in (*ensemble.classifiers, *targets)},
         segmenter,
         [
