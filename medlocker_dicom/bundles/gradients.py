@@ -86,25 +86,23 @@ class Gradients:
     weights: NDArray[np.float64]
     _networks: list[nn.Module] = field(init=False, repr=False)
     _device: torch.device = field(init=False, repr=False)
-    _telling: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Load the networks."""
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = []
-        self._telling = list(range(len(self.classifiers)))
         for one in self.classifiers:
             network = build_network(one.bundle).requires_grad_(requires_grad=False)
             self._networks.append(channels_last(network, self._device))
 
     def __call__(
-        self, image: NDArray[np.float32], target: int, view: View, turn: int | None = None
+        self, image: NDArray[np.float32], target: int, view: View, turn: int
     ) -> NDArray[np.float32]:
-        """Tell what each px does for the ensemble to hold on to a class.
+        """Tell what each px does for one model of the ensemble to hold on to a class.
 
-        The objective is the models' mean of ``log(1 + exp(z_t - max z_j + 1))`` over j other than
-        t, z being the calibrated logits: no model that is turned far enough takes effort from the
-        others.
+        The objective is ``log(1 + exp(z_t - max z_j + 1))`` over j other than t, times the model's
+        weight, z being the calibrated logits: no model that is turned far enough takes effort from
+        the others.
 
         Parameters
         ----------
@@ -115,8 +113,8 @@ class Gradients:
         view
             What is done to the image first.
         turn
-            Asks the model alone whose turn it is, of those that told a gradient when all were
-            asked last; None asks all.
+            Says whose turn it is, one model after the other; the next one's where that tells no
+            gradient, or one that is no number.
 
         Returns
         -------
@@ -128,21 +126,18 @@ class Gradients:
         BundleFormatError
             A network does not run.
         NoGradientError
-            None of them tells a gradient, or it is no number.
+            None of them tells one.
         """
         leaf = torch.from_numpy(image).to(self._device).requires_grad_()
         seen = _seen(leaf.permute(2, 0, 1)[None], view)
-        if turn is None:
-            parts = [self._held(number, seen, target) for number in range(len(self.classifiers))]
-            self._telling = [n for n, part in enumerate(parts) if part.requires_grad]
-        else:
-            asked = self._telling[turn % len(self._telling) :][:1] if self._telling else []
-            parts = [self._held(number, seen, target) for number in asked]
-        if any(part.requires_grad for part in parts):
-            (gradient,) = torch.autograd.grad(torch.stack(parts).sum(), leaf)
-            if bool(gradient.isfinite().all()):
-                result: NDArray[np.float32] = gradient.cpu().numpy()
-                return result
+        models = len(self.classifiers)
+        for passed in range(models):
+            part = self._held((turn + passed) % models, seen, target)
+            if part.requires_grad:
+                (gradient,) = torch.autograd.grad(part, leaf)
+                if bool(gradient.isfinite().all()):
+                    result: NDArray[np.float32] = gradient.cpu().numpy()
+                    return result
         names = ", ".join(one.bundle.name for one in self.classifiers)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 

@@ -117,10 +117,10 @@ def vit(num_classes: int = GRADES) -> nn.Module:
     """Build a vision transformer of the tiny size (Dosovitskiy et al. 2021; Touvron et al. 2021).
 
     Patches of 16 px, 12 layers, 3 heads, 192 channels. Inputs and outputs as those of
-    ``resnet18``; H and W are 224 px.
+    ``resnet18``; H and W are 160 px.
     """
     network: nn.Module = torchvision_models().VisionTransformer(
-        image_size=224,
+        image_size=160,
         patch_size=16,
         num_layers=12,
         num_heads=3,

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 MEAN = (0.43, 0.31, 0.23)
 STD = (0.30, 0.25, 0.24)
 _LEVELS = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-#: float32 (3, 256): what each channel's levels become.
-_NORMAL = ((_LEVELS - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)).T.copy()
+#: float32 (3, 256, 1): what each channel's levels become.
+_NORMAL = (
+    ((_LEVELS - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)).T[..., None].copy()
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,11 @@ def normalise(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     ndarray
         float32 (B, 3, size, size), about zero mean and unit variance.
     """
-    return np.stack([np.take(level, rgb[..., c]) for c, level in enumerate(_NORMAL)], 1)
+    normal = np.empty((len(rgb), 3, *rgb.shape[1:3]), np.float32)
+    for planes, image in zip(normal, rgb, strict=True):
+        for plane, channel, levels in zip(planes, cv2.split(image), _NORMAL, strict=True):
+            cv2.LUT(channel, levels, dst=plane)
+    return normal
 
 
 def retina_at(

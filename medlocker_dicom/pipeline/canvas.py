@@ -50,7 +50,8 @@ class Canvas:
         self.size = size
         self._crop = crop
         self._scale = crop.side / size
-        self._base = resample(cut(display, crop), (size, size)).astype(np.float32)
+        self._levels = resample(cut(display, crop), (size, size))
+        self._base = self._levels.astype(np.float32)
         # Whole px of the canvas, the last one partly empty: rounding the logo's size instead
         # would stretch it, and move its far edges by half a px.
         width = min(size, ceil(logo.width / self._scale))
@@ -92,11 +93,6 @@ class Canvas:
         result: NDArray[np.bool_] = picked & inside
         return result
 
-    @property
-    def clean(self) -> NDArray[np.float32]:
-        """The canvas without a logo, float32 (size, size, 3), 0 to 255."""
-        return self._base.copy()
-
     def placement(self, alpha: int, x: int, y: int, grid: bytes = b"") -> Placement:
         """Bring a canvas position to the photograph."""
         there = (
@@ -119,8 +115,7 @@ class Canvas:
             uint8 (n, size, size, 3).
         """
         width, height = self.logo_size
-        base = np.rint(self._base).astype(np.uint8)
-        composed = np.repeat(base[None], len(genes), axis=0)
+        composed = np.repeat(self._levels[None], len(genes), axis=0)
         for image, (alpha, x, y) in zip(composed, genes.tolist(), strict=True):
             plane = self._plane(alpha)
             under = self._base[y : y + height, x : x + width]
@@ -157,26 +152,6 @@ class Canvas:
         under = self._base[y : y + height, x : x + width]
         image[y : y + height, x : x + width] = under * (1 - plane[..., 3:]) + plane[..., :3]
         return image, slope[..., :3] - under * slope[..., 3:]
-
-    def scored(self, gradient: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score every placement to first order: the change that `gradient` foretells.
-
-        The gradient is correlated with the logo, at the opacity of every knot.
-
-        Parameters
-        ----------
-        gradient
-            float32 (size, size, 3): of an objective by the px of the clean canvas.
-
-        Returns
-        -------
-        ndarray
-            float32 (knots, size - h' + 1, size - w' + 1).
-        """
-        lost = -(gradient * self._base).sum(-1, keepdims=True)
-        field = np.concatenate([gradient, lost], -1).astype(np.float32)
-        scores = [cv2.matchTemplate(field, plane, cv2.TM_CCORR) for plane in self._planes]
-        return np.stack([np.asarray(one, np.float32) for one in scores])
 
     def lattice(self, cells: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """How a grid of opacities spreads over the logo's px.

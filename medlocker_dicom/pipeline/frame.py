@@ -15,7 +15,7 @@ from medlocker_dicom.errors import NoFeasiblePositionError, NoGradientError
 from medlocker_dicom.lesions.boxes import Box, lesion_boxes
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import feasible_positions
-from medlocker_dicom.pipeline.canvas import KNOTS, Canvas
+from medlocker_dicom.pipeline.canvas import Canvas
 from medlocker_dicom.pipeline.compose import blend_into, compose
 from medlocker_dicom.pipeline.record import FrameRecord, ModelRecord
 from medlocker_dicom.search import (
@@ -23,7 +23,6 @@ from medlocker_dicom.search import (
     Evaluator,
     Feasible,
     Genes,
-    Guide,
     ListParameters,
     SearchResult,
     Stop,
@@ -166,15 +165,8 @@ class Frame:
             stop=Stop.NEVER if listing else stop,
         )
         parameters = replace(policy.parameters, canvas_width=canvas.size)
-        guide = Guide(KNOTS, lambda: canvas.scored(self.gradient(canvas.clean)))
         strategy = "guided" if listing else policy.strategy
-        return search(strategy, evaluator, feasible, self.draws, parameters, guide)
-
-    def gradient(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Ask what each px of a canvas does for the target, by all models."""
-        found = self.locker.ensemble.gradients(image, self.target, CLEAN)
-        self.passes += GRADIENT
-        return found
+        return search(strategy, evaluator, feasible, self.draws, parameters)
 
     def loss(self, image: NDArray[np.float32]) -> float:
         """Ask by how much the target leads on a canvas."""
@@ -187,7 +179,7 @@ class Frame:
         best = found.candidates[:VERIFIED]
         plain = [canvas.placement(*candidate.genes) for candidate in best]
         policy = self.locker.policy
-        left = policy.budget - found.forward_passes - math.ceil(self.passes)
+        left = policy.budget - found.forward_passes
         if policy.strategy != ALPHA_LIST or left < GRADIENT:
             return plain
         start = best[0].genes
@@ -203,7 +195,7 @@ class Frame:
         self, canvas: Canvas, start: Genes, passes: int
     ) -> tuple[int, NDArray[np.uint8]]:
         """Search the list at one place: a grid's cells, and its nodes."""
-        ensemble, turns, before = self.locker.ensemble, count(), self.passes
+        ensemble, turns = self.locker.ensemble, count()
         models = len(ensemble.classifiers)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -218,7 +210,7 @@ class Frame:
         try:
             return parameters.cells, optimise(canvas, gradient, start, parameters)
         except NoGradientError:
-            parameters = ListParameters(steps=passes - math.ceil(self.passes - before))
+            parameters = ListParameters(steps=passes - math.ceil(self.passes))
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
 

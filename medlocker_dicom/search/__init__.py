@@ -3,7 +3,6 @@
 from medlocker_dicom.search.alpha_list import ALPHA_LIST, ListParameters, evolve_list, optimise
 from medlocker_dicom.search.evaluator import Evaluator, Improvement
 from medlocker_dicom.search.feasible import Feasible
-from medlocker_dicom.search.guide import Guide
 from medlocker_dicom.search.objective import Genes, Objective, Outcome, Stop
 from medlocker_dicom.search.parameters import SearchParameters
 from medlocker_dicom.search.strategies import STRATEGIES, SearchResult, search
@@ -14,7 +13,6 @@ __all__ = [
     "Evaluator",
     "Feasible",
     "Genes",
-    "Guide",
     "Improvement",
     "ListParameters",
     "Objective",

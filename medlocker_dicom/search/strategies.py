@@ -6,16 +6,22 @@ from types import MappingProxyType
 
 import numpy as np
 
-from medlocker_dicom.errors import NoGradientError, PlacementError
+from medlocker_dicom.errors import PlacementError
 from medlocker_dicom.search.evaluator import Evaluator, Improvement
-from medlocker_dicom.search.evolution import BasinHopping, crossed, evolve, random_population
+from medlocker_dicom.search.evolution import BasinHopping, evolve, random_population
 from medlocker_dicom.search.feasible import Feasible
-from medlocker_dicom.search.guide import Guide
 from medlocker_dicom.search.objective import FloatArray, GeneArray, Genes, Outcome
 from medlocker_dicom.search.parameters import SearchParameters
+from medlocker_dicom.search.surrogate import Surrogate
 
-Strategy = Callable[[Evaluator, Feasible, np.random.Generator, SearchParameters, Guide], None]
+Strategy = Callable[[Evaluator, Feasible, np.random.Generator, SearchParameters], None]
 """Asks the evaluator about candidates until it is finished or has nothing more to ask."""
+
+ROUND = 8
+"""Candidates that `guided` picks at once."""
+
+DRAWN, BEST, NEIGHBOURS, NEAR = 400, 4, 12, (2, 5, 10)
+"""It picks from so many draws, and so many neighbours of each of the best by each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,6 @@ def paper(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
-    _guide: Guide,
 ) -> None:
     """Evolve with basin hopping (eq. 4-6): 50 + 3 * (150 + 50) = 650 requests."""
     walk = BasinHopping(evaluator, feasible, rng, parameters)
@@ -70,7 +75,6 @@ def random_mutation(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
-    _guide: Guide,
 ) -> None:
     """Evolve with mutants drawn anew (the paper's table 3), for as many requests.
 
@@ -91,7 +95,6 @@ def random_placement(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
-    _guide: Guide,
 ) -> None:
     """Try independent uniform draws, as many as the paper's strategy asks for."""
     left = parameters.nominal_budget
@@ -106,33 +109,30 @@ def guided(
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
-    guide: Guide,
 ) -> None:
-    """Begin where the gradient foretells most, and walk on from the best (eq. 4-6).
+    """Ask, in rounds, where a model of the losses so far expects most improvement.
 
-    Three eighths of the budget look at the foretold best, well apart; the rest are proposals
-    around the best four of them, with ever shorter steps. Where models tell no gradient, chance
-    says where to begin.
+    The first round is drawn by chance. Every later one is picked from uniform draws and from
+    neighbours, near and far, of the best few (as eq. 4 proposes them).
     """
-    count = max(1, min(parameters.population, 3 * evaluator.budget // 8))
-    try:
-        seeds = guide.best(feasible, count, apart=max(parameters.canvas_width // 16, 1))
-    except NoGradientError:
-        seeds = random_population(feasible, rng, count, parameters)
-    seeds[:, 0] = seeds[:, 0].clip(parameters.alpha_low, parameters.alpha_high)
-    losses = evaluator.losses(seeds)
-    kept = np.argsort(losses, kind="stable")[:4]
-    parents, losses = seeds[kept], losses[kept]
-    step = float(parameters.step)
-    while not evaluator.finished and evaluator.requests < 2 * evaluator.budget:
-        closer = replace(parameters, step=max(round(step), 1))
-        mutants = BasinHopping(evaluator, feasible, rng, closer).propose(parents)
-        children = crossed(parents, mutants, feasible, rng, parameters.crossover_rate)
-        child_losses = evaluator.losses(children)
-        better = child_losses <= losses
-        parents = np.where(better[:, None], children, parents)
-        losses = np.where(better, child_losses, losses)
-        step *= 0.9
+    genes = random_population(feasible, rng, ROUND, parameters)
+    losses = evaluator.losses(genes)
+    while not evaluator.finished:
+        best = genes[np.argsort(losses, kind="stable")[:BEST]]
+        drawn = [random_population(feasible, rng, DRAWN, parameters)]
+        for step in NEAR:
+            closer = replace(parameters, step=step)
+            walk = BasinHopping(evaluator, feasible, rng, closer)
+            drawn.append(walk.propose(np.repeat(best, NEIGHBOURS, axis=0)))
+        candidates = np.unique(np.concatenate(drawn), axis=0)
+        asked = (candidates[:, None] == genes).all(-1).any(-1)
+        candidates = candidates[~asked]
+        if not len(candidates):
+            return
+        surrogate = Surrogate(genes, losses, parameters.canvas_width)
+        picked = candidates[surrogate.most_promising(candidates, ROUND)]
+        genes = np.concatenate([genes, picked])
+        losses = np.concatenate([losses, evaluator.losses(picked)])
 
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
@@ -146,13 +146,12 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
 """Every strategy by its name."""
 
 
-def search(  # noqa: PLR0913, PLR0917  each is another part of a search
+def search(
     strategy: str,
     evaluator: Evaluator,
     feasible: Feasible,
     rng: np.random.Generator,
     parameters: SearchParameters,
-    guide: Guide,
 ) -> SearchResult:
     """Search the placement that leads the ensemble away from the label.
 
@@ -168,8 +167,6 @@ def search(  # noqa: PLR0913, PLR0917  each is another part of a search
         Source of every random choice; the same seed gives the same result.
     parameters
         The numbers of the search.
-    guide
-        What a gradient foretells; asked by the strategies that need it alone.
 
     Returns
     -------
@@ -187,7 +184,7 @@ def search(  # noqa: PLR0913, PLR0917  each is another part of a search
         raise PlacementError(
             f"no search strategy is called {strategy!r}", f"choose from {', '.join(STRATEGIES)}"
         )
-    STRATEGIES[strategy](evaluator, feasible, rng, parameters, guide)
+    STRATEGIES[strategy](evaluator, feasible, rng, parameters)
     ranking = evaluator.ranking()
     best = ranking[0]
     return SearchResult(

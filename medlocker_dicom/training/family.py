@@ -54,7 +54,7 @@ class Architecture:
         Whether training in half precision is faster: not where most convolutions are depthwise.
     remark
         In what it differs from the paper's.
-    samples_an_epoch, views
+    batch_size, samples_an_epoch, views
         Of the recipe.
     peers
         Bundles that teach it instead of the teacher, see ``peers.py``.
@@ -70,6 +70,7 @@ class Architecture:
     learning_rate: float = 2e-3
     halved: bool = True
     remark: str = ""
+    batch_size: int = 32
     samples_an_epoch: int = 8192
     views: int = 49152
     peers: tuple[str, ...] = ()
@@ -103,7 +104,11 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        stages(5, 4, 1),
+        stages(5, 1),
+        input_size=160,
+        samples_an_epoch=4096,
+        views=8192,
+        peers=("resnet18", "mobilenetv3"),
     ),
     Architecture(
         "densenet121",
@@ -132,8 +137,12 @@ FAMILY = (
         "Szegedy et al. 2016",
         "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
         ("maxpool1", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
-        stages(5, 5, 3),
+        stages(6, 2),
+        input_size=160,
         remark="Without the auxiliary head.",
+        samples_an_epoch=4096,
+        views=8192,
+        peers=("resnet18", "mobilenetv3"),
     ),
     Architecture(
         "vgg16",
@@ -154,10 +163,15 @@ FAMILY = (
         "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
         "at scale. ICLR 2021",
         (*(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8)), "encoder.ln"),
-        ((224, 14, 1.0, 2.0),),
-        learning_rate=1e-3,
+        ((160, 10, 1.0, 2.0),),
+        input_size=160,
+        learning_rate=7e-4,
         remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
         "192 channels.",
+        batch_size=16,
+        samples_an_epoch=4096,
+        views=8192,
+        peers=("resnet18", "mobilenetv3"),
     ),
 )
 

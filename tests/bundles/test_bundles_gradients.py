@@ -43,7 +43,7 @@ def test_the_gradient_foretells_the_engine(
 ) -> None:
     """A level against the gradient lower the objective by what the gradient says."""
     gradient = Gradients(ensemble.classifiers, ensemble.weights)(
-        crop.astype(np.float32), target, View()
+        crop.astype(np.float32), target, View(), 0
     )
     assert gradient.shape == crop.shape
     step = np.zeros(crop.shape)
@@ -61,16 +61,16 @@ def test_views_are_seen(ensemble: Ensemble, crop: NDArray[np.uint8]) -> None:
     """What a pipeline cuts off has no gradient; each of its parts changes what is left."""
     ask = Gradients(ensemble.classifiers, ensemble.weights)
     image = crop.astype(np.float32)
-    plain = ask(image, 0, View())
-    cut = ask(image, 0, View(extent=0.75, across=0.0, down=1.0))
+    plain = ask(image, 0, View(), 0)
+    cut = ask(image, 0, View(extent=0.75, across=0.0, down=1.0), 0)
     assert not cut[:16].any()
     assert not cut[:, 48:].any()
     assert cut[16:, :48].any()
     for change in ({"scale": 0.5}, {"gain": 0.8}, {"shift": 30.0}, {"quality": 20}):
-        other = ask(image, 0, replace(View(), **change))
+        other = ask(image, 0, replace(View(), **change), 0)
         assert other.shape == plain.shape
         assert not np.allclose(other, plain, rtol=1e-3), change
-    assert np.array_equal(ask(image, 0, View()), plain)
+    assert np.array_equal(ask(image, 0, View(), 0), plain)
 
 
 def test_drawn_views_differ_and_follow_the_seed() -> None:
@@ -87,7 +87,7 @@ def test_a_network_that_does_not_run_is_named(tiny_bundles: Path, crop: NDArray[
     bundle = replace(find_bundle("dr_classifier_tiny", [tiny_bundles], ()), input_size=32)
     ask = Ensemble([Classifier(bundle, TorchEngine(bundle))]).gradients
     with pytest.raises(BundleFormatError, match="dr_classifier_tiny: the network does not run"):
-        ask(crop.astype(np.float32), 0, View())
+        ask(crop.astype(np.float32), 0, View(), 0)
 
 
 def test_a_network_without_a_gradient_is_named(
@@ -98,22 +98,23 @@ def test_a_network_without_a_gradient_is_named(
     bundle = find_bundle(path.name, [tmp_path], (path.name,))
     blind, image = Classifier(bundle, TorchEngine(bundle)), crop.astype(np.float32)
     with pytest.raises(NoGradientError, match="dr_classifier_blind: no gradient") as caught:
-        Ensemble([blind]).gradients(image, 0, View())
+        Ensemble([blind]).gradients(image, 0, View(), 0)
     assert "--strategy paper" in caught.value.hint
-    alone, both = ensemble.gradients(image, 0, View()), Ensemble([blind, *ensemble.classifiers])
-    assert np.allclose(2 * both.gradients(image, 0, View()), alone, rtol=1e-4, atol=1e-9)
+    alone, both = ensemble.gradients(image, 0, View(), 0), Ensemble([blind, *ensemble.classifiers])
     for turn in range(3):
         assert np.allclose(2 * both.gradients(image, 0, View(), turn), alone, rtol=1e-4, atol=1e-9)
 
 
 def test_models_take_turns(ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]) -> None:
-    """One after the other is asked alone; together their gradients are that of all."""
+    """One after the other is asked alone, each with its weight."""
     write_classifier(tmp_path / "dr_classifier_other", 4)
     bundle = find_bundle("dr_classifier_other", [tmp_path], ())
-    both = Ensemble([*ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))])
+    other = Classifier(bundle, TorchEngine(bundle))
+    both = Ensemble([*ensemble.classifiers, other], [3, 1])
     image = crop.astype(np.float32)
     first, second, again = (both.gradients(image, 1, View(), turn) for turn in range(3))
     assert np.array_equal(first, again)
-    assert not np.allclose(first, second, rtol=1e-2)
-    whole = both.gradients(image, 1, View())
-    assert np.allclose(first + second, whole, rtol=1e-3, atol=1e-3 * np.abs(whole).max())
+    for gradient, share, one in ((first, 0.75, ensemble), (second, 0.25, Ensemble([other]))):
+        alone = one.gradients(image, 1, View(), 0)
+        assert np.allclose(gradient, share * alone, rtol=1e-4, atol=1e-9)
+    assert not np.allclose(first, 3 * second, rtol=1e-2)

@@ -19,7 +19,7 @@ from medlocker_dicom.phantom import phantom
 from tiny_bundles import GRADES, write_bundle
 
 GRADERS = ("resnet18", "resnet50", "densenet121", "mobilenetv3", "inceptionv3", "vgg16", "vit")
-SIDE = 224
+SIDE = 160
 
 
 @pytest.fixture(scope="module")

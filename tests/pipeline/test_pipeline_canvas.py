@@ -194,19 +194,3 @@ def test_the_slope_is_what_opacity_does(
     change = (more - image)[60 : 60 + height, 30 : 30 + width]
     assert np.allclose(change, slope, atol=1e-3)
     assert np.abs(slope).max() > 0.1
-
-
-def test_scores_are_the_change_to_first_order(
-    laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas],
-) -> None:
-    """Each score is the product of the gradient with what that placement changes."""
-    canvas = laid[3]
-    gradient = np.random.default_rng(5).normal(size=(160, 160, 3)).astype(np.float32)
-    scores = canvas.scored(gradient)
-    width, height = canvas.logo_size
-    assert scores.shape == (len(KNOTS), 161 - height, 161 - width)
-    for number, x, y in ((0, 3, 90), (2, 100, 17), (5, 0, 0)):
-        alphas = np.full((height, width), KNOTS[number], np.float32)
-        change = canvas.listed((x, y), alphas)[0] - canvas.clean
-        expected = float((gradient * change).sum())
-        assert scores[number, y, x] == pytest.approx(expected, rel=1e-3, abs=1.0)

@@ -2,13 +2,9 @@
 
 import numpy as np
 import numpy.typing as npt
-import pytest
-from search_landscapes import WIDTH, Bowl, islands, open_canvas
 
-from medlocker_dicom.errors import NoGradientError
-from medlocker_dicom.search import Evaluator, Feasible, Genes, SearchParameters, Stop, search
+from medlocker_dicom.search import Genes
 from medlocker_dicom.search.alpha_list import ListParameters, evolve_list, optimise
-from medlocker_dicom.search.guide import Guide
 
 Floats = npt.NDArray[np.float32]
 KNOTS = np.array([100, 180, 255])
@@ -78,61 +74,3 @@ def test_without_a_gradient_evolution_finds_some_of_it() -> None:
     assert many.dtype == np.uint8
     assert many.min() >= 100
     assert np.array_equal(evolved(400), many)
-
-
-def guide_of(scores: Floats) -> Guide:
-    """Foretell fixed scores."""
-    return Guide(KNOTS, lambda: scores)
-
-
-def test_the_foretold_best_come_first_and_apart() -> None:
-    """Best first, each with its best opacity, none near another, none where it is forbidden."""
-    rng = np.random.default_rng(1)
-    scores = rng.normal(size=(3, WIDTH, WIDTH)).astype(np.float32)
-    scores[1, 10, 7] = -90  # on an island
-    scores[2, 60, 60] = -99  # not feasible
-    scores[0, 168, 0] = -80
-    feasible = islands()
-    found = guide_of(scores).best(feasible, 9, apart=4)
-    assert found[:2].tolist() == [[180, 7, 10], [100, 0, 168]]
-    assert all(feasible.contains(x, y) for _, x, y in found.tolist())
-    values = [scores[:, y, x].min() for _, x, y in found.tolist()]
-    assert values == sorted(values)
-    gaps = np.abs(found[:, None, 1:] - found[None, :, 1:]).max(-1)
-    assert gaps[~np.eye(len(found), dtype=bool)].min() > 4
-
-
-def test_as_many_as_there_are() -> None:
-    """Where few places are left, few are picked: at least one."""
-    one = Feasible(np.array([[3, 4]]))
-    assert guide_of(np.zeros((3, 9, 9), np.float32)).best(one, 24, apart=14).tolist() == [
-        [100, 3, 4]
-    ]
-
-
-def test_where_no_gradient_is_told_chance_begins() -> None:
-    """A guide that models do not feed leaves a search that still gets better."""
-
-    def none() -> Floats:
-        raise NoGradientError("no gradient is told")
-
-    judge = Evaluator(Bowl(), 0, budget=64, stop=Stop.NEVER)
-    rng = np.random.default_rng(3)
-    found = search("guided", judge, open_canvas(), rng, SearchParameters(), Guide(KNOTS, none))
-    assert found.queries == 64
-    assert found.history[-1].queries > 24
-
-
-@pytest.mark.parametrize("budget", [1, 8, 64])
-def test_a_true_guide_is_worth_many_queries(budget: int) -> None:
-    """Guided to the bowl's bottom, a search finds better than chance with four times as many."""
-    alphas, ys, xs = np.meshgrid(KNOTS, *[np.arange(WIDTH)] * 2, indexing="ij")
-    apart = np.stack([(alphas - 160) / 155, (xs - 40) / WIDTH, (ys - 120) / WIDTH])
-    guide = guide_of(np.linalg.norm(apart, axis=0).astype(np.float32))
-    found = {}
-    for strategy, queries in (("guided", budget), ("random-placement", 4 * budget)):
-        judge = Evaluator(Bowl(), 0, budget=queries, stop=Stop.NEVER)
-        rng = np.random.default_rng(3)
-        found[strategy] = search(strategy, judge, open_canvas(), rng, SearchParameters(), guide)
-        assert found[strategy].queries <= queries
-    assert found["guided"].probability < found["random-placement"].probability

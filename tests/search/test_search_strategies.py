@@ -20,13 +20,10 @@ from medlocker_dicom.search import (
     Stop,
     search,
 )
-from medlocker_dicom.search.guide import Guide
 
 PAPER = SearchParameters()
 NAMES = sorted(STRATEGIES)
-UNGUIDED = sorted(STRATEGIES.keys() - {"guided"})
-FLAT = Guide(np.array([100, 200]), lambda: np.zeros((2, WIDTH, WIDTH), np.float32))
-"""Foretells nothing."""
+PAPERS = sorted(STRATEGIES.keys() - {"guided"})
 OPEN = open_canvas()
 ISLANDS = islands()
 
@@ -39,11 +36,13 @@ def run(
     parameters: SearchParameters = PAPER,
     **options: object,
 ) -> SearchResult:
+    if strategy == "guided":  # learns from what it asked, and is made for few
+        options = {"budget": 100} | options
     judge = Evaluator(model, 0, **options)  # type: ignore[arg-type]  # forwarded options
-    return search(strategy, judge, feasible, np.random.default_rng(seed), parameters, FLAT)
+    return search(strategy, judge, feasible, np.random.default_rng(seed), parameters)
 
 
-@pytest.mark.parametrize("strategy", UNGUIDED)
+@pytest.mark.parametrize("strategy", PAPERS)
 def test_nominal_budget_is_the_papers(strategy: str) -> None:
     """Each of the paper's strategies asks 650 times; what was asked before costs no query."""
     result = run(strategy, bowl := Bowl(), OPEN)
@@ -128,6 +127,18 @@ def test_paper_descends_the_bowl() -> None:
     assert sum(better) >= 15
     best = run("paper", Bowl(), OPEN, 0).best
     assert np.abs((np.array(best) - TARGET) / (155, WIDTH, WIDTH)).max() < 0.1
+
+
+@pytest.mark.parametrize("budget", [24, 64])
+def test_guided_is_worth_many_queries(budget: int) -> None:
+    """On a smooth bowl it ends deeper than the others do with four times as many, on average."""
+
+    def depth(strategy: str, queries: int) -> float:
+        found = [run(strategy, Bowl(), OPEN, seed, budget=queries) for seed in range(10)]
+        return float(np.mean([result.probability for result in found]))
+
+    guided = depth("guided", budget)
+    assert guided < min(depth("random-placement", 4 * budget), depth("paper", 4 * budget)) - 0.02
 
 
 def test_paper_proposes_near_and_random_mutation_anywhere() -> None:
@@ -228,7 +239,7 @@ def test_unknown_strategy_is_named() -> None:
 
 
 def test_search_imports_no_engine() -> None:
-    """The package needs numpy alone."""
+    """The package needs no network, no image and no instance."""
     heavy = "torch, monai, cv2, PIL, SimpleITK, matplotlib, pydicom"
     code = (
         f"import sys, medlocker_dicom.search; print({{*'{heavy}'.split(', ')}} & {{*sys.modules}})"

@@ -123,6 +123,7 @@ def test_the_training_configuration_fits_the_recipe(architecture: Architecture) 
     recipe = ClassifierRecipe(**fields)
     assert tuple(recipe.hint_layers) == architecture.hint_layers
     assert recipe.learning_rate == architecture.learning_rate
+    assert recipe.batch_size == architecture.batch_size
     assert recipe.halved is architecture.halved
     stages = recipe.epochs()
     assert stages[-1].size == architecture.input_size

@@ -272,7 +272,7 @@ def test_every_backbone_can_learn(
 ) -> None:
     """Two steps as its bundle says, in small: finite losses, and a gradient for every weight."""
     network = getattr(networks, architecture.name)()
-    size = 224 if architecture.name == "vit" else 96
+    size = architecture.input_size if architecture.name == "vit" else 96
     made = recipe(
         network,
         hint_layers=list(architecture.hint_layers),

@@ -1,0 +1,84 @@
+"""What the candidates that were asked tell of all others: a Gaussian process over them."""
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
+
+from medlocker_dicom.search.objective import FloatArray, GeneArray
+
+ALPHA_LENGTHS = (100.0, 300.0)
+"""Levels of 255 over which losses are alike; the likeliest is taken, with that of positions."""
+
+POSITION_LENGTHS = (0.08, 0.15, 0.3)
+"""Shares of the canvas' width."""
+
+NOISE = 0.02
+"""Share of the losses' variance that no smooth function explains."""
+
+MEMORY = 128
+"""Candidates that are learnt from, the best where there are more: the cost grows by their cube."""
+
+
+class Surrogate:
+    """Foretells losses, and how far they may be off.
+
+    Parameters
+    ----------
+    genes
+        int (n, 3), rows ``(alpha, x, y)``: candidates that were asked.
+    losses
+        float64 (n,): what came of them.
+    width
+        Of the canvas in px.
+    """
+
+    def __init__(self, genes: GeneArray, losses: FloatArray, width: int) -> None:
+        kept = np.argsort(losses, kind="stable")[:MEMORY]
+        self._genes, self._losses = genes[kept].astype(np.float64), losses[kept]
+        processes = [
+            self._fitted(RBF((alpha, share * width, share * width)))
+            for alpha, share in product(ALPHA_LENGTHS, POSITION_LENGTHS)
+        ]
+        self._process = max(processes, key=lambda one: one.log_marginal_likelihood_value_)
+
+    def most_promising(self, candidates: GeneArray, count: int) -> npt.NDArray[np.intp]:
+        """Pick the candidates of which most improvement is expected (Mockus 1978).
+
+        Each is believed to turn out as foretold before the next is picked, so that they do not
+        all ask about one place (Ginsbourger et al. 2010).
+
+        Parameters
+        ----------
+        candidates
+            int (m, 3), distinct, none of them asked yet.
+        count
+            How many to pick, at least 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            Their rows, at most `count`, the first pick first.
+        """
+        points = candidates.astype(np.float64)
+        picked: list[int] = []
+        for _ in range(min(count, len(points))):
+            foretold, spread = self._process.predict(points, return_std=True)
+            spread = np.maximum(spread, 1e-12)
+            gain = (self._losses.min() - foretold) / spread
+            promise = spread * (gain * ndtr(gain) + np.exp(-(gain**2) / 2) / np.sqrt(2 * np.pi))
+            promise[picked] = -np.inf
+            best = int(promise.argmax())
+            picked.append(best)
+            self._genes = np.vstack([self._genes, points[best]])
+            self._losses = np.append(self._losses, foretold[best])
+            self._process = self._fitted(self._process.kernel)
+        return np.array(picked, np.intp)
+
+    def _fitted(self, kernel: RBF) -> GaussianProcessRegressor:
+        process = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None, normalize_y=True)
+        fitted: GaussianProcessRegressor = process.fit(self._genes, self._losses)
+        return fitted
