@@ -88,9 +88,14 @@ def mobilenetv3(num_classes: int = GRADES) -> nn.Module:
 def inceptionv3(num_classes: int = GRADES) -> nn.Module:
     """Build InceptionV3 (Szegedy et al. 2016) without its auxiliary head.
 
-    Inputs and outputs as those of ``resnet18``; H and W at least 75 px.
+    Its convolutions are drawn as those of the other networks are (He et al. 2015). Inputs and
+    outputs as those of ``resnet18``; H and W at least 75 px.
     """
-    return _torchvision("inception_v3", num_classes, aux_logits=False, init_weights=False)
+    network = _torchvision("inception_v3", num_classes, aux_logits=False, init_weights=False)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
 
 
 def vgg16(num_classes: int = GRADES) -> nn.Module:

@@ -81,12 +81,10 @@ class Architecture:
         return next((a.hint_layers for a in FAMILY if a.name in self.peers[:1]), ())
 
 
-def stages(*epochs: float) -> tuple[tuple[float, float, float, float], ...]:
-    """Stages of so many epochs at 128, 160 and 224 px, the last led less by the hints."""
-    looks = ((128, 1.0), (160, 1.0), (224, 0.5))
-    return tuple(
-        (size, count, hint, 2.0) for (size, hint), count in zip(looks, epochs, strict=False)
-    )
+def stages(**epochs: float) -> tuple[tuple[float, float, float, float], ...]:
+    """Stages of so many epochs at each size, ``px128=6``; 224 px are led less by the hints."""
+    sizes = {int(name.removeprefix("px")): count for name, count in epochs.items()}
+    return tuple((size, count, 0.5 if size == 224 else 1.0, 2.0) for size, count in sizes.items())
 
 
 FAMILY = (
@@ -96,7 +94,7 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        stages(6, 8, 4),
+        stages(px128=6, px160=8, px224=4),
     ),
     Architecture(
         "resnet50",
@@ -104,7 +102,7 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        stages(5, 1),
+        stages(px96=4, px128=2, px160=1),
         input_size=160,
         samples_an_epoch=4096,
         views=8192,
@@ -116,7 +114,7 @@ FAMILY = (
         "Huang et al. 2017",
         "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
         ("features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"),
-        stages(5, 2),
+        stages(px128=5, px160=2),
         input_size=160,
         samples_an_epoch=4096,
         views=8192,
@@ -128,7 +126,7 @@ FAMILY = (
         "Howard et al. 2019",
         "Howard A. et al. Searching for MobileNetV3. ICCV 2019",
         ("features.3", "features.6", "features.12", "features.16"),
-        stages(8, 10, 6),
+        stages(px128=8, px160=10, px224=6),
         halved=False,
     ),
     Architecture(
@@ -137,9 +135,9 @@ FAMILY = (
         "Szegedy et al. 2016",
         "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
         ("maxpool1", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
-        stages(6, 2),
-        input_size=160,
+        stages(px160=5, px224=1),  # unpadded: smaller inputs leave its last maps next to nothing
         remark="Without the auxiliary head.",
+        batch_size=16,
         samples_an_epoch=4096,
         views=8192,
         peers=("resnet18", "mobilenetv3"),
@@ -151,7 +149,7 @@ FAMILY = (
         "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
         "recognition. ICLR 2015",
         ("features.13", "features.23", "features.33", "features.43"),
-        stages(5, 1),
+        stages(px128=5, px160=1),
         input_size=160,
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
@@ -163,7 +161,7 @@ FAMILY = (
         "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
         "at scale. ICLR 2021",
         (*(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8)), "encoder.ln"),
-        ((160, 10, 1.0, 2.0),),
+        stages(px160=10),
         input_size=160,
         learning_rate=7e-4,
         remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
