@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/medlocker demo demo-out
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -8,19 +8,23 @@ Success: the grade of the locked photograph, at its full size and through the mo
 preprocessing, is not the true one: by the ensemble that was searched against (ASR), and by each
 target, which was not, of all photographs and of those on which the ensemble was turned. Searches
 over places stop at the first flip (margin 0), as the paper's does; `alpha-list` spends its budget.
-A gradient counts as three forward passes. What --out holds is not done again.
+A gradient counts as three forward passes. What --out holds is not done again; it gets
+``search.png``, success against forward passes.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from held_out import held_out
+from matplotlib.figure import Figure
 
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
@@ -109,6 +113,31 @@ def main() -> None:
     print(f"{len(drawn)} correctly graded held-out photographs; rates in per cent with intervals")
     for line in lines(study, [one.bundle.name for one in targets]):
         print(line)
+    draw(study, modes, arguments.out / "search.png")
+
+
+def draw(study: Study, modes: list[Mode], path: Path) -> None:
+    """Draw success against forward passes, with intervals: a panel a mode, a line a strategy."""
+    figure = Figure(figsize=(5 * len(modes), 4), layout="constrained")
+    for mode, axes in zip(modes, figure.subplots(1, len(modes), squeeze=False)[0], strict=True):
+        points = defaultdict(list)
+        for condition in study.conditions:
+            mine = [row for row in study.rows if row["condition"] == condition.name]
+            tried = [row for row in mine if row["feasible"]]
+            if condition.policy.mode is mode and tried:
+                cost = fmean(row["forward_passes"] for row in tried)
+                points[condition.name.rpartition(" ")[0]].append((cost, rate(tried)))
+        for name, found in points.items():
+            passes, rates = zip(*sorted(found, key=itemgetter(0)), strict=True)
+            shares = [100 * one.share for one in rates]
+            spreads = [
+                [share - 100 * one.interval[0] for share, one in zip(shares, rates, strict=True)],
+                [100 * one.interval[1] - share for share, one in zip(shares, rates, strict=True)],
+            ]
+            axes.errorbar(passes, shares, spreads, marker="o", capsize=3, label=name)
+        axes.set(xlabel="forward passes a photograph", ylabel="turned, %", ylim=(0, 100))
+        axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
 
 
 def lines(study: Study, targets: list[str]) -> Iterator[str]:
