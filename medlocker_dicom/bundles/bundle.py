@@ -262,6 +262,7 @@ def build_network(bundle: Bundle) -> nn.Module:
         trusted = bundle.trusted
         network = evaluated_network(bundle.path) if trusted else _builder(bundle)(**arguments)
         state = _read_weights(bundle)
+        _check_numbers(bundle, state)
         network.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         )
@@ -288,6 +289,15 @@ def _read_weights(bundle: Bundle) -> dict[str, torch.Tensor]:
             "restore the bundle from its source",
         ) from error
     return state
+
+
+def _check_numbers(bundle: Bundle, state: dict[str, torch.Tensor]) -> None:
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise BundleFormatError(
+                f"{bundle.weights_file}: {name} holds values that are no numbers",
+                "keep what is too large for float16 in float32, or train again",
+            )
 
 
 def _builder(bundle: Bundle) -> Callable[..., nn.Module]:

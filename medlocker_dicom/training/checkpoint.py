@@ -83,8 +83,15 @@ class Checkpoint:
 
 
 def half_precision(network: nn.Module) -> dict[str, torch.Tensor]:
-    """State of a network with its floating weights in float16."""
-    return {
-        name: value.half().cpu() if value.is_floating_point() else value.cpu()
-        for name, value in network.state_dict().items()
-    }
+    """State of a network with its floating weights in float16, where they fit.
+
+    Variances that batch normalisation saw can be beyond float16: in it they would be infinite, and
+    what they divide would vanish.
+    """
+    return {name: _halved(value.cpu()) for name, value in network.state_dict().items()}
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    half = value.half()
+    fits = value.is_floating_point() and bool(half.isfinite().all())
+    return half if fits else value

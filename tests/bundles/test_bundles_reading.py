@@ -1,6 +1,7 @@
 """A bundle that was changed, damaged or made to do harm is refused, and does none."""
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -147,6 +148,19 @@ def test_weights_of_another_network_are_refused(bundle: Path) -> None:
     """Whole weights that do not fit the network are named as such."""
     edit(bundle, "inference", network(channels=[5, 12]))
     with pytest.raises(BundleFormatError, match="do not load into the network"):
+        build_network(read_bundle(bundle))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_weights_that_are_no_numbers_are_named(bundle: Path, value: float) -> None:
+    """An overflown variance switches off what it divides, and a nan all: both are refused."""
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    name = next(name for name in state if name.endswith("weight"))
+    state[name].view(-1)[0] = value
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    set_weights(bundle, stream.getvalue())
+    with pytest.raises(BundleFormatError, match=rf"model\.pt: {name} holds values that are no"):
         build_network(read_bundle(bundle))
 
 

@@ -237,6 +237,15 @@ def test_half_precision_halves_the_floats_alone() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
 
 
+def test_what_is_beyond_half_precision_stays_whole() -> None:
+    """A variance too large for float16 is kept, not made infinite; its neighbours are halved."""
+    layer = nn.BatchNorm2d(2)
+    layer.get_buffer("running_var")[1] = 1e5
+    state = half_precision(layer)
+    assert state["running_var"].tolist() == [1.0, 1e5]
+    assert state["running_mean"].dtype == state["weight"].dtype == torch.float16
+
+
 def test_predictions_are_probabilities_in_order() -> None:
     """More crops than a batch holds: each row is what its crop gives alone."""
     crops = np.stack([rings(n % 5, n, 24) for n in range(40)])
