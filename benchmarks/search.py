@@ -122,8 +122,7 @@ def draw(study: Study, modes: list[Mode], path: Path) -> None:
     for mode, axes in zip(modes, figure.subplots(1, len(modes), squeeze=False)[0], strict=True):
         points = defaultdict(list)
         for condition in study.conditions:
-            mine = [row for row in study.rows if row["condition"] == condition.name]
-            tried = [row for row in mine if row["feasible"]]
+            tried = [row for row in rows_of(study, condition) if row["feasible"]]
             if condition.policy.mode is mode and tried:
                 cost = fmean(row["forward_passes"] for row in tried)
                 points[condition.name.rpartition(" ")[0]].append((cost, rate(tried)))
@@ -143,7 +142,7 @@ def draw(study: Study, modes: list[Mode], path: Path) -> None:
 def lines(study: Study, targets: list[str]) -> Iterator[str]:
     """Lay out a condition: what it reached, by true grade, and by target."""
     for condition in study.conditions:
-        mine = [row for row in study.rows if row["condition"] == condition.name]
+        mine = rows_of(study, condition)
         tried = [row for row in mine if row["feasible"]]
         if not tried:
             continue
@@ -164,6 +163,11 @@ def lines(study: Study, targets: list[str]) -> Iterator[str]:
                 f"    {short(target)}: {words(whole)}, where the ensemble is turned "
                 f"{words(conditional)}"
             )
+
+
+def rows_of(study: Study, condition: Condition) -> list[Row]:
+    """Pick what the photographs came to under one condition."""
+    return [row for row in study.rows if row["condition"] == condition.name]
 
 
 def rate(rows: list[Row]) -> Rate:

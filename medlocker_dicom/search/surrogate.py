@@ -40,7 +40,7 @@ class Surrogate:
         kept = np.argsort(losses, kind="stable")[:MEMORY]
         self._genes, self._losses = genes[kept].astype(np.float64), losses[kept]
         processes = [
-            self._fitted(RBF((alpha, share * width, share * width)))
+            _fitted(RBF((alpha, share * width, share * width)), self._genes, self._losses)
             for alpha, share in product(ALPHA_LENGTHS, POSITION_LENGTHS)
         ]
         self._process = max(processes, key=lambda one: one.log_marginal_likelihood_value_)
@@ -64,21 +64,26 @@ class Surrogate:
             Their rows, at most `count`, the first pick first.
         """
         points = candidates.astype(np.float64)
+        process, genes, losses = self._process, self._genes, self._losses
         picked: list[int] = []
-        for _ in range(min(count, len(points))):
-            foretold, spread = self._process.predict(points, return_std=True)
+        for number in range(min(count, len(points))):
+            if number:
+                process = _fitted(process.kernel, genes, losses)
+            foretold, spread = process.predict(points, return_std=True)
             spread = np.maximum(spread, 1e-12)
-            gain = (self._losses.min() - foretold) / spread
+            gain = (losses.min() - foretold) / spread
             promise = spread * (gain * ndtr(gain) + np.exp(-(gain**2) / 2) / np.sqrt(2 * np.pi))
             promise[picked] = -np.inf
             best = int(promise.argmax())
             picked.append(best)
-            self._genes = np.vstack([self._genes, points[best]])
-            self._losses = np.append(self._losses, foretold[best])
-            self._process = self._fitted(self._process.kernel)
+            genes = np.vstack([genes, points[best]])
+            losses = np.append(losses, foretold[best])
         return np.array(picked, np.intp)
 
-    def _fitted(self, kernel: RBF) -> GaussianProcessRegressor:
-        process = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None, normalize_y=True)
-        fitted: GaussianProcessRegressor = process.fit(self._genes, self._losses)
-        return fitted
+
+def _fitted(
+    kernel: RBF, genes: npt.NDArray[np.float64], losses: FloatArray
+) -> GaussianProcessRegressor:
+    process = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None, normalize_y=True)
+    fitted: GaussianProcessRegressor = process.fit(genes, losses)
+    return fitted

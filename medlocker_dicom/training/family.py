@@ -54,7 +54,7 @@ class Architecture:
         Whether training in half precision is faster: not where most convolutions are depthwise.
     remark
         In what it differs from the paper's.
-    batch_size, samples_an_epoch, views
+    batch_size
         Of the recipe.
     peers
         Bundles that teach it instead of the teacher, see ``peers.py``.
@@ -71,9 +71,17 @@ class Architecture:
     halved: bool = True
     remark: str = ""
     batch_size: int = 32
-    samples_an_epoch: int = 8192
-    views: int = 49152
     peers: tuple[str, ...] = ()
+
+    @property
+    def samples_an_epoch(self) -> int:
+        """Of the recipe: peers are for students that two cores teach, by less."""
+        return 4096 if self.peers else 8192
+
+    @property
+    def views(self) -> int:
+        """Of the recipe."""
+        return 8192 if self.peers else 49152
 
     @property
     def peer_layers(self) -> tuple[str, ...]:
@@ -81,11 +89,13 @@ class Architecture:
         return next((a.hint_layers for a in FAMILY if a.name in self.peers[:1]), ())
 
 
-def stages(**epochs: float) -> tuple[tuple[float, float, float, float], ...]:
-    """Stages of so many epochs at each size, ``px128=6``; 224 px are led less by the hints."""
-    sizes = {int(name.removeprefix("px")): count for name, count in epochs.items()}
-    return tuple((size, count, 0.5 if size == 224 else 1.0, 2.0) for size, count in sizes.items())
+def stages(epochs: dict[int, float]) -> tuple[tuple[float, float, float, float], ...]:
+    """Stages of so many epochs at each size in px; 224 px are led less by the hints."""
+    return tuple((size, count, 0.5 if size == 224 else 1.0, 2.0) for size, count in epochs.items())
 
+
+#: Quick to ask, and trained with a teacher of their own.
+PEERS = ("resnet18", "mobilenetv3")
 
 FAMILY = (
     Architecture(
@@ -94,7 +104,7 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        stages(px128=6, px160=8, px224=4),
+        stages({128: 6, 160: 8, 224: 4}),
     ),
     Architecture(
         "resnet50",
@@ -102,11 +112,9 @@ FAMILY = (
         "He et al. 2016",
         "He K. et al. Deep residual learning for image recognition. CVPR 2016",
         ("layer1", "layer2", "layer3", "layer4"),
-        stages(px96=4, px128=2, px160=1),
+        stages({96: 4, 128: 2, 160: 1}),
         input_size=160,
-        samples_an_epoch=4096,
-        views=8192,
-        peers=("resnet18", "mobilenetv3"),
+        peers=PEERS,
     ),
     Architecture(
         "densenet121",
@@ -114,11 +122,9 @@ FAMILY = (
         "Huang et al. 2017",
         "Huang G. et al. Densely connected convolutional networks. CVPR 2017",
         ("features.denseblock1", "features.denseblock2", "features.denseblock3", "features.norm5"),
-        stages(px128=5, px160=2),
+        stages({128: 5, 160: 2}),
         input_size=160,
-        samples_an_epoch=4096,
-        views=8192,
-        peers=("resnet18", "mobilenetv3"),
+        peers=PEERS,
     ),
     Architecture(
         "mobilenetv3",
@@ -126,7 +132,7 @@ FAMILY = (
         "Howard et al. 2019",
         "Howard A. et al. Searching for MobileNetV3. ICCV 2019",
         ("features.3", "features.6", "features.12", "features.16"),
-        stages(px128=8, px160=10, px224=6),
+        stages({128: 8, 160: 10, 224: 6}),
         halved=False,
     ),
     Architecture(
@@ -135,12 +141,10 @@ FAMILY = (
         "Szegedy et al. 2016",
         "Szegedy C. et al. Rethinking the Inception architecture for computer vision. CVPR 2016",
         ("maxpool1", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
-        stages(px160=5, px224=1),  # unpadded: smaller inputs leave its last maps next to nothing
+        stages({160: 5, 224: 1}),  # unpadded: smaller inputs leave its last maps next to nothing
         remark="Without the auxiliary head.",
         batch_size=16,
-        samples_an_epoch=4096,
-        views=8192,
-        peers=("resnet18", "mobilenetv3"),
+        peers=PEERS,
     ),
     Architecture(
         "vgg16",
@@ -149,7 +153,7 @@ FAMILY = (
         "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
         "recognition. ICLR 2015",
         ("features.13", "features.23", "features.33", "features.43"),
-        stages(px128=5, px160=1),
+        stages({128: 5, 160: 1}),
         input_size=160,
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
@@ -161,15 +165,13 @@ FAMILY = (
         "Dosovitskiy A. et al. An image is worth 16x16 words: transformers for image recognition "
         "at scale. ICLR 2021",
         (*(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8)), "encoder.ln"),
-        stages(px160=10),
+        stages({160: 10}),
         input_size=160,
         learning_rate=7e-4,
         remark="Of the tiny size (Touvron et al. 2021): patches of 16 px, 12 layers, 3 heads, "
         "192 channels.",
         batch_size=16,
-        samples_an_epoch=4096,
-        views=8192,
-        peers=("resnet18", "mobilenetv3"),
+        peers=PEERS,
     ),
 )
 
@@ -191,7 +193,8 @@ def rendered(architecture: Architecture, published: dict[str, Any]) -> dict[str,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701  the values stand above, and none is HTML
     )
-    values = asdict(architecture) | {"peer_layers": architecture.peer_layers}
+    derived = ("samples_an_epoch", "views", "peer_layers")
+    values = asdict(architecture) | {name: getattr(architecture, name) for name in derived}
     texts = {path: environment.get_template(name).render(values) for path, name in FILES.items()}
     metadata = json.loads(environment.get_template("metadata.json.j2").render(values))
     metadata |= {name: published[name] for name in PUBLISHED if name in published}

@@ -1,4 +1,4 @@
-"""The grid of opacities, and what a gradient foretells of places."""
+"""The grid of opacities: by gradient, and without."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,6 @@ from medlocker_dicom.search import Genes
 from medlocker_dicom.search.alpha_list import ListParameters, evolve_list, optimise
 
 Floats = npt.NDArray[np.float32]
-KNOTS = np.array([100, 180, 255])
 
 
 class Paper:
