@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from desk import QUICK, Desk
+from desk import QUICK, Desk, furnish, owned, settle
 from postgres import database, served, server_programs
 from vault_factories import House, house
 
@@ -84,44 +84,22 @@ def export_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def _settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
-    """Point every place that MedLocker reads or writes by default into `folder`."""
-    patch.setenv("XDG_CACHE_HOME", str(cache))
-    patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-    patch.setenv("XDG_DATA_HOME", str(folder / "data"))
-    patch.delenv("MEDLOCKER_VAULT", raising=False)
-    patch.setenv("COLUMNS", "100")
-    patch.delenv("MEDLOCKER_BUNDLES", raising=False)
-    return Desk(folder)
-
-
-def _furnish(desk: Desk, bundles: Path, patch: pytest.MonkeyPatch) -> Desk:
-    """Give a desk the tiny models, and no others."""
-    from medlocker_dicom.bundles import bundle  # noqa: PLC0415  loads torch
-
-    patch.setenv("MEDLOCKER_BUNDLES", str(bundles))
-    patch.setattr(bundle, "SHIPPED", desk / "no-bundles")
-    return desk
-
-
 @pytest.fixture
 def desk(tmp_path: Path, export_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Return a desk without models; nothing of the real user's is read or written."""
-    return _settle(tmp_path, export_cache, monkeypatch)
+    return settle(tmp_path, export_cache, monkeypatch)
 
 
 @pytest.fixture
 def office(desk: Desk, tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """Return a desk with the tiny models, so that it can lock."""
-    return _furnish(desk, tiny_bundles, monkeypatch)
+    return furnish(desk, tiny_bundles, monkeypatch)
 
 
 @pytest.fixture
 def owner(office: Desk) -> Desk:
     """Return an owner's desk with a vault, its custodian, and alice in it."""
-    office.good("vault", "init", "--custodian", office.public("custodian"))
-    office.good("recipient", "add", office.public("alice"))
-    return office
+    return owned(office)
 
 
 @pytest.fixture(scope="session")
@@ -134,8 +112,8 @@ def archive(
     what they want to change.
     """
     with pytest.MonkeyPatch.context() as patch:
-        desk = _settle(tmp_path_factory.mktemp("archive"), export_cache, patch)
-        _furnish(desk, tiny_bundles, patch)
+        desk = settle(tmp_path_factory.mktemp("archive"), export_cache, patch)
+        furnish(desk, tiny_bundles, patch)
         source, people = desk.eyes("src", 2), [desk.public(one) for one in ("alice", "bob")]
         desk.person("mallory")
         more = ("--custodian", desk.public("custodian"), "--issuer", desk.person("issuer"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -197,6 +198,33 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     change(record)
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     path.write_text(text)
+
+
+def settle(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> Desk:
+    """Point every place that MedLocker reads or writes by default into `folder`."""
+    patch.setenv("XDG_CACHE_HOME", str(cache))
+    patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    patch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    patch.delenv("MEDLOCKER_VAULT", raising=False)
+    patch.setenv("COLUMNS", "100")
+    patch.delenv("MEDLOCKER_BUNDLES", raising=False)
+    return Desk(folder)
+
+
+def furnish(desk: Desk, bundles: Path, patch: pytest.MonkeyPatch) -> Desk:
+    """Give a desk the tiny models, and no others."""
+    from medlocker_dicom.bundles import bundle  # noqa: PLC0415  loads torch
+
+    patch.setenv("MEDLOCKER_BUNDLES", str(bundles))
+    patch.setattr(bundle, "SHIPPED", desk / "no-bundles")
+    return desk
+
+
+def owned(desk: Desk) -> Desk:
+    """Give a desk a vault, its custodian, and alice in it."""
+    desk.good("vault", "init", "--custodian", desk.public("custodian"))
+    desk.good("recipient", "add", desk.public("alice"))
+    return desk
 
 
 def same_pixels(one: Path, other: Path) -> bool:

@@ -1,11 +1,12 @@
 """Each option of the keys' commands, given files of every other kind: one error, no change."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from desk import QUICK, Desk, lock_for_alice
+from desk import QUICK, Desk, furnish, lock_for_alice, owned, settle
 
 VAULT, IDENTITY, PUBLIC, KEYS, STATUS, RECEIPT, JOURNAL, PASSPHRASE = (
     "vault.db", "me.key", "me.pub", "me.mlkey", "me.mlstatus", "me.mlreceipt", "run", "words",
@@ -34,6 +35,19 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("vault", "receive"): RECEIPT,
     ("vault", "adopt"): JOURNAL,
 }
+
+
+@pytest.fixture(scope="module")
+def shelf(
+    tmp_path_factory: pytest.TempPathFactory, export_cache: Path, tiny_bundles: Path
+) -> Iterator[tuple[Desk, dict[str, Path]]]:
+    """Return an owner's desk, which is the working folder, and `things` on it, for every test."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("shelf")
+        owner = owned(furnish(settle(root, export_cache, patch), tiny_bundles, patch))
+        patch.chdir(root)
+        owner.public("guest")
+        yield owner, things(owner)
 
 
 def things(owner: Desk) -> dict[str, Path]:
@@ -77,15 +91,14 @@ def things(owner: Desk) -> dict[str, Path]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_another_kind_of_file_is_refused(
-    owner: Desk, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    shelf: tuple[Desk, dict[str, Path]], command: tuple[str, ...]
 ) -> None:
     """One error that names it, an exit code of ours, and the vault is as before."""
-    monkeypatch.chdir(owner.root)
-    owner.public("guest")
-    given = things(owner)
-    del given[COMMANDS[command]]
+    owner, given = shelf
     before = owner.good("vault", "audit").out
     for name, path in given.items():
+        if name == COMMANDS[command]:
+            continue
         outcome = owner.run(*command, path)
         assert outcome.code in (2, 7, 9, 10), (name, outcome.code, outcome.err)
         assert len(outcome.errors) == 1, (name, outcome.err)
