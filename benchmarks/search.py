@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
 from held_out import held_out
 from matplotlib.figure import Figure
 
@@ -129,11 +130,8 @@ def draw(study: Study, modes: list[Mode], path: Path) -> None:
         for name, found in points.items():
             passes, rates = zip(*sorted(found, key=itemgetter(0)), strict=True)
             shares = [100 * one.share for one in rates]
-            spreads = [
-                [share - 100 * one.interval[0] for share, one in zip(shares, rates, strict=True)],
-                [100 * one.interval[1] - share for share, one in zip(shares, rates, strict=True)],
-            ]
-            axes.errorbar(passes, shares, spreads, marker="o", capsize=3, label=name)
+            reach = 100 * np.array([one.reach for one in rates]).T
+            axes.errorbar(passes, shares, reach, marker="o", capsize=3, label=name)
         axes.set(xlabel="forward passes a photograph", ylabel="turned, %", ylim=(0, 100))
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
-#: Standard normal quantile of a two-sided 95 % interval.
-Z95 = 1.959963984540054
+from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,14 @@ class Rate:
         """Bounds of the interval (Wilson 1927), 0 to 1; the whole range where n is 0."""
         if not self.n:
             return 0.0, 1.0
-        z2 = Z95 * Z95
-        centre = (self.hits + z2 / 2) / (self.n + z2)
-        spread = Z95 / (self.n + z2) * sqrt(self.hits * (self.n - self.hits) / self.n + z2 / 4)
-        # At the ends the bound is exact; rounding would put it just beside the share.
-        low = centre - spread if self.hits else 0.0
-        high = centre + spread if self.hits < self.n else 1.0
-        return low, high
+        bounds = binomtest(self.hits, self.n).proportion_ci(0.95, method="wilson")
+        return float(bounds.low), float(bounds.high)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval reaches below and above the share, as charts draw it."""
+        low, high = self.interval
+        return self.share - low, high - self.share
 
     def __str__(self) -> str:
         """Such as ``45.0 % (9/20, 95 % interval 25.8-65.8)``."""

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medlocker_dicom.evaluation.names import HELP
@@ -103,9 +104,8 @@ def bars(table: Table) -> bytes:
     figure = Figure(figsize=(8, 0.9 + 0.3 * len(rates)), layout="constrained")
     axes = figure.subplots()
     shares = [100 * rate.share for rate in rates]
-    low = [s - 100 * rate.interval[0] for s, rate in zip(shares, rates, strict=True)]
-    high = [100 * rate.interval[1] - s for s, rate in zip(shares, rates, strict=True)]
-    axes.barh(range(len(rates)), shares, xerr=(low, high), color="#4a7", ecolor="#333", capsize=3)
+    reach = 100 * np.array([rate.reach for rate in rates]).T
+    axes.barh(range(len(rates)), shares, xerr=reach, color="#4a7", ecolor="#333", capsize=3)
     axes.set_yticks(range(len(rates)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel=f"{table.columns[column]}, %")

@@ -2,12 +2,13 @@
 
 from fractions import Fraction
 from math import isnan
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medlocker_dicom.evaluation.rates import Z95, Rate
+from medlocker_dicom.evaluation.rates import Rate
 
 ROUNDING = 1e-12
 COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -37,7 +38,7 @@ def test_published_values(hits: int, n: int, low: float, high: float) -> None:
 def test_bounds_solve_the_score_equation(counts: tuple[int, int]) -> None:
     """Each bound p, in exact arithmetic, is where (share - p)² is z² p (1 - p) / n."""
     hits, n = counts
-    share, z2 = Fraction(hits, n), Fraction(Z95) ** 2
+    share, z2 = Fraction(hits, n), Fraction(NormalDist().inv_cdf(0.975)) ** 2
     for bound in map(Fraction, Rate(hits, n).interval):
         assert abs((share - bound) ** 2 - z2 * bound * (1 - bound) / n) < ROUNDING
 
