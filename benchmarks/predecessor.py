@@ -6,13 +6,15 @@ The loop, stated anew: 50 individuals over 3 generations; each is moved by scipy
 with 3 hops, whose minimiser finds nothing to do on whole numbers; then crossover and selection.
 Every call composes one picture and asks the models in plain torch, one picture at a time, without
 a memory. It ends at the first picture that turns the models. The same photographs, models, places
-and stop for `paper`, and for our default with its whole budget, in one run.
+and stop for `paper`, for `guided` with 64 queries, and for our default with its whole budget, in
+one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -134,6 +136,7 @@ def main() -> None:
         segmenter,
         [
             Condition("paper", sources, policy_of("paper", ours)),
+            Condition("guided 64", sources, replace(ours, strategy="guided", budget=64)),
             Condition("default", sources, ours),
         ],
         arguments.out,
