@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from medlocker_dicom.node.log_fields import error_name
-from medlocker_dicom.node.own_words import VALUE
+from medlocker_dicom.node.own_words import VALUE, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,8 +122,14 @@ def _make(  # noqa: PLR0913, PLR0917  logging's own signature
 
 
 def words(path: str, line: int) -> str:
-    """Give the words that a call at a line of source logs, with an ellipsis for each value."""
-    return _all_words(path).get(line, _SPOKE)
+    """Give the words that a call at a line of source logs, with an ellipsis for each value.
+
+    Whatever becomes of that, it does not raise: who logs is in the middle of something.
+    """
+    try:
+        return _all_words(path).get(line, _SPOKE)
+    except SystemError:  # of `parse`: another time it will do
+        return _SPOKE
 
 
 @lru_cache(maxsize=256)
@@ -132,7 +138,7 @@ def _all_words(path: str) -> MappingProxyType[int, str]:
     found: dict[int, str] = {}
     try:
         source = Path(path)
-        tree = ast.parse(source.read_bytes() if source.stat().st_size <= _MAX_SOURCE else b"")
+        tree = parse(source.read_bytes() if source.stat().st_size <= _MAX_SOURCE else b"")
     except (OSError, SyntaxError, ValueError, RecursionError):
         return MappingProxyType({})
     for node in ast.walk(tree):

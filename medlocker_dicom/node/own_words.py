@@ -10,13 +10,14 @@ import ast
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _READING: Final = Lock()
+_PARSING: Final = RLock()
 VALUE: Final = "…"
 _FEWEST: Final = 8  # characters of a template that are its own
 _LONGEST: Final = 1000  # characters of a text that is looked for
@@ -28,12 +29,24 @@ def own_words(text: str) -> str | None:
 
 
 def _once(read: Callable[[], _Ours]) -> _Ours:
-    """Read source in one thread while others wait.
-
-    Several that parse at once take many times as long, and Python 3.11 raises SystemError in some.
-    """
+    """Read source in one thread while others wait: several at once take many times as long."""
     with _READING:
         return read()
+
+
+def parse(source: bytes) -> ast.Module:
+    """Parse Python, in one thread at a time.
+
+    Raises
+    ------
+    SyntaxError, ValueError, RecursionError
+        It is none.
+    SystemError
+        Python before 3.12 counts the depth of all threads' parsing in one place, so another part of
+        the process that parses may break this one. Nothing is wrong with the source.
+    """
+    with _PARSING:
+        return ast.parse(source)
 
 
 def _in(text: str, ours: _Ours) -> str | None:
@@ -93,7 +106,7 @@ def _read(folder: Path) -> _Ours:
     literals: set[str] = set()
     templates: set[_Template] = set()
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        for node in ast.walk(parse(path.read_bytes())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 literals.add(node.value)
             elif isinstance(node, ast.JoinedStr):

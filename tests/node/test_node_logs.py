@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -10,7 +11,9 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pydicom.config
 import pynetdicom
@@ -21,7 +24,7 @@ from pynetdicom import _config as pynetdicom_config
 
 from factories import make_fundus
 from medlocker_dicom.errors import DiskFullError, NotFundusError, UIDError
-from medlocker_dicom.node import logs, own_words
+from medlocker_dicom.node import library_logs, logs, own_words
 from medlocker_dicom.node.config import Listen, NodeConfig
 from medlocker_dicom.node.ledger import Entered, State
 from medlocker_dicom.node.log_fields import FIELDS, UndeclaredError
@@ -30,7 +33,6 @@ from medlocker_dicom.node.receiver_admission import Caller, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pydicom.dataset import Dataset
 
@@ -253,6 +255,54 @@ def test_libraries_say_the_words_of_their_source(stream: io.StringIO) -> None:
     assert third["error"] == fourth["error"] == "ValueError"
     assert last["error"] == "UserWarning"
     assert MARKS[0] not in stream.getvalue()
+
+
+class _Interrupts:
+    """Lets another thread go on when it is collected, in the middle of whatever goes on."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        time.sleep(0)
+
+
+def test_many_threads_say_something_at_once() -> None:
+    """No thread's log call raises since another reads source, as Python 3.11 may in the midst."""
+    sources = [str(Path(pynetdicom.__file__).with_name(name)) for name in ("acse.py", "fsm.py")]
+
+    def speak(_: int) -> list[str]:
+        library_logs._all_words.cache_clear()
+        said = []
+        for source in sources:
+            _Interrupts()
+            said.append(" ".join(library_logs.words(source, line) for line in range(1, 900)))
+        return said
+
+    alone, before = speak(0), gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(speak, range(8)))
+    finally:
+        gc.set_threshold(*before)
+    assert together == [alone] * 8
+    assert "ACSE timeout" in alone[0]
+
+
+def test_parsing_that_python_broke_off_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the words this once; the next call knows them."""
+    source = str(Path(pynetdicom.__file__).with_name("fsm.py"))
+    line = next(
+        number
+        for number, text in enumerate(Path(source).read_text().splitlines(), 1)
+        if "State Machine received" in text
+    )
+    library_logs._all_words.cache_clear()
+    with monkeypatch.context() as broken:
+        broken.setattr(library_logs, "parse", Mock(side_effect=SystemError("depth mismatch")))
+        assert library_logs.words(source, line) == "a library logs; its text is all values"
+    assert library_logs.words(source, line).startswith("State Machine received an exception")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
