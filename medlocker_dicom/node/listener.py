@@ -140,6 +140,8 @@ class Listener(ThreadedAssociationServer):
         As pynetdicom gives them.
     listening
         As `bind` makes it; what is listened on is a duplicate of it.
+    shared
+        Whether other processes accept what comes to it, too.
     idle_s
         Seconds of silence after which a connection ends.
     ending
@@ -160,11 +162,13 @@ class Listener(ThreadedAssociationServer):
         evt_handlers: list[EventHandlerType] | None,
         *,
         listening: socket.socket,
+        shared: bool,
         idle_s: float,
         ending: Callable[[Association], None],
         log: Logger,
     ) -> None:
-        self._listening, self._idle_s, self._ending = listening, idle_s, ending
+        self._listening, self._shared = listening, shared
+        self._idle_s, self._ending = idle_s, ending
         patience = min(idle_s, PATIENCE_S)
         self.lobby = Lobby(self._begin, ssl_context, patience, log)
         self._admitted: set[Association] = set()
@@ -198,7 +202,8 @@ class Listener(ThreadedAssociationServer):
         A process that has much to do gives the others of the port a moment to come first.
         """
         assert self.socket is not None
-        sleep(_YIELD_S * min(self.lobby.waiting + len(self.admitted), _MOST_YIELDS))
+        if self._shared:
+            sleep(_YIELD_S * min(self.lobby.waiting + len(self.admitted), _MOST_YIELDS))
         try:
             return self.socket.accept()
         except OSError as error:

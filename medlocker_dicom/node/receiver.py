@@ -164,6 +164,7 @@ class Receiver:
             evt_handlers=self._handlers(),
             server_class=Listener,
             listening=listening,
+            shared=listen.processes > 1 and self.listening is not None,
             idle_s=listen.idle_s,
             ending=self._limits.clear,
             log=self.log,

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 
 import archives
 from archives import free_port
-from desk import Desk
+from desk import Desk, owned
 from medlocker_dicom.database import place_of
 from tiny_bundles import write_classifier, write_segmenter
 
@@ -190,9 +190,7 @@ def settled(folder: Path) -> Desk:
     os.environ["MEDLOCKER_BUNDLES"] = str(folder / "bundles")
     for name in ("cache", "config", "data"):
         os.environ[f"XDG_{name.upper()}_HOME"] = str(folder / name)
-    desk.good("vault", "init", "--custodian", desk.public("custodian"))
-    desk.good("recipient", "add", desk.public("alice"), "--name", "alice")
-    return desk
+    return owned(desk)
 
 
 @contextmanager
