@@ -460,6 +460,9 @@ class NodeConfig(_Strict):
         Identity that signs.
     destinations, routes
         By name; in the order in which they are asked.
+    lock_minutes
+        Longest that an object may be worked on until it is locked; what takes longer is held, and
+        its worker is started anew.
     keep_hours
         How long an object stays in the spool after its last delivery, but no longer than the
         disk is above its floor.
@@ -474,6 +477,7 @@ class NodeConfig(_Strict):
     issuer_passphrase_file: File | None = None
     destinations: Annotated[dict[Name, Destination], Field(min_length=1)]
     routes: Annotated[tuple[Route, ...], Field(min_length=1)]
+    lock_minutes: Annotated[float, Field(gt=0, le=1440)] = 30
     keep_hours: Annotated[float, Field(ge=0, le=_CENTURY_H)] = 24
     page: Page = Page()
     audit: Audit = Audit()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +40,7 @@ from medlocker_dicom.node.commitment_messages import Reference
 from medlocker_dicom.node.config import FORWARD, DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.outcome import Kind
+from medlocker_dicom.node.patience import patience
 from medlocker_dicom.node.routes import facts_of, route_for
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_of
@@ -141,8 +143,10 @@ class Work:
             reason = f"the worker ended {MOST_STARTS} times while it worked on this"
             self._hold(object_id, reason, "look at the object and at the worker's log, then retry")
             return
+        minutes = self.config().lock_minutes
         try:
-            self._process(row)
+            with patience(60 * minutes, partial(self._give_up, object_id, minutes)):
+                self._process(row)
         except (OutputError, VaultError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else _LONGEST_DELAY_S
             wait = min(delay_s(row.tries), longest)
@@ -156,6 +160,12 @@ class Work:
         except Exception as error:  # noqa: BLE001  whatever it is: nothing leaves, nothing is lost
             self._hold(object_id, f"unexpected: {type(error).__name__}", "report this")
             self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
+
+    def _give_up(self, object_id: str, minutes: float) -> None:
+        """Hold an object that takes too long, before the process ends over it."""
+        self.log.error("a lock does not end: the worker does", object=object_id)
+        reason = f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml"
+        self._hold(object_id, reason, "look at the object and at its route's budget, then retry")
 
     def deliver(self, object_id: str, destination: str, number: int) -> None:
         """Send an object to a destination; try `number`, unless another has overtaken it."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from medlocker_dicom.dicom.decoding import Pixels
     from medlocker_dicom.dicom.fundus import Fundus
     from medlocker_dicom.keyfile import FrameMark
+    from medlocker_dicom.pipeline.compose import Covered
     from medlocker_dicom.pipeline.lock import Locker
     from medlocker_dicom.watermark.logo import Logo
     from medlocker_dicom.watermark.placement import Placement
@@ -214,10 +215,14 @@ class Frame:
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
 
+    def composed(self, placement: Placement, logo: Logo) -> tuple[Pixels, Covered]:
+        """Blend at full size: a copy of the frame (H, W, C), and what is under the logo."""
+        pixels = self.source.pixels[self.number].copy()
+        return pixels, compose(pixels, placement, logo, self.seed, self.source.bits)
+
     def legibility(self, placement: Placement, logo: Logo) -> float:
         """Tell how much of the logo can be read on the photograph."""
-        frame = self.source.pixels[self.number].copy()
-        covered = compose(frame, placement, logo, self.seed, self.source.bits)
+        _, covered = self.composed(placement, logo)
         return legibility(covered.original, covered.locked, covered.colours, logo.alpha)
 
     def verified(
@@ -234,10 +239,9 @@ class Frame:
         """
         judged, enough = [], self.locker.policy.margin if placements[0].grid else 1.0
         for placement in placements:
-            frame = self.source.pixels[self.number].copy()
-            compose(frame, placement, logo, self.seed, self.source.bits)
-            composed = replace(self.source, pixels=frame[np.newaxis])
-            after = self.locker.ensemble.photograph(composed.display(0))
+            pixels, _ = self.composed(placement, logo)
+            shown = replace(self.source, pixels=pixels[np.newaxis]).display(0)
+            after = self.locker.ensemble.photograph(shown)
             mean = self.locker.ensemble.weights @ after
             lead = float(np.delete(mean, self.target).max() - mean[self.target])
             judged.append((lead, placement, after))

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -40,8 +41,14 @@ def graded(office: Desk, tiny_bundles: Path) -> Path:
 def photograph(desk: Desk, bundles: Path, name: str, rgb: NDArray[np.uint8]) -> int:
     """Put a photograph among the eyes; return the grade that the tiny grader gives it."""
     desk.put(f"eyes/{name}.png", cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
+    return int(grader(bundles).photograph(rgb).argmax())
+
+
+@cache
+def grader(bundles: Path) -> Classifier:
+    """Return the tiny grader."""
     bundle = read_bundle(bundles / TINY)
-    return int(Classifier(bundle, OnnxEngine(bundle)).photograph(rgb).argmax())
+    return Classifier(bundle, OnnxEngine(bundle))
 
 
 def arguments(desk: Desk, labels: Path, *more: str) -> tuple[str | Path, ...]:

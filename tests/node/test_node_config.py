@@ -64,6 +64,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"vault": " "}, "vault: is no path"),
         ({"keep_hours": float("inf")}, "keep_hours: "),
         ({"keep_hours": float("nan")}, "keep_hours: "),
+        ({"lock_minutes": 0}, "lock_minutes: "),
         ({"listen": {"largest": 0}}, "listen.largest: "),
         ({"routes": [GOOD["routes"][0] | {"name": "x" * 9999}]}, "xxx..."),  # type: ignore[index]
         (

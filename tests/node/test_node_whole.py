@@ -211,6 +211,18 @@ def test_node_yaml_is_read_again(
         assert node.log.count("it stays as it was") == 3
 
 
+def test_a_lock_that_does_not_end(owner: Desk, peer: Callable[[str], object]) -> None:
+    """It is held, and its worker started anew, which takes up what comes after it."""
+    peer("storescu")
+    endless = {"recipients": ["alice"], "models": ["dr_classifier_tiny"], "budget": 100_000}
+    changes, there = {"lock_minutes": 0.05}, {"archive": _archive_at(archives.free_port())}
+    with running(owner, there, route={"lock": endless}, changes=changes) as node:
+        assert node.send(*owner.eyes("src", 2).iterdir()).returncode == 0
+        node.wait_for({"held": 2}, PATIENCE)
+        assert all("took longer than 0.05 minutes" in reason for reason in node.reasons())
+        assert '"a process ended"' in node.log
+
+
 def test_from_pacs_to_archive_to_recipient(
     owner: Desk, peer: Callable[[str], object], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

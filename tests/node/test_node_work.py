@@ -13,7 +13,7 @@ from pydicom.uid import BasicTextSRStorage
 from running_node import Node
 from sqlalchemy import Connection
 
-from desk import Desk
+from desk import Desk, owned
 from medlocker_dicom.database import place_of
 from medlocker_dicom.errors import DiskFullError, VaultBusyError
 from medlocker_dicom.keyfile import load_identity
@@ -124,8 +124,7 @@ def configured(desk: Desk, route: dict[str, Any] | None = None) -> NodeConfig:
 @pytest.fixture
 def shop(office: Desk) -> Iterator[Shop]:
     """A worker whose archives take everything."""
-    office.good("vault", "init", "--custodian", office.public("custodian"))
-    office.good("recipient", "add", office.public("alice"), "--name", "alice")
+    owned(office)
     config = configured(office)
     entered, archive = Entered(), Archive()
     spool = Spool(config.spool, config.floor)
