@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from scipy.signal.windows import gaussian
 
 from medlocker_dicom.bundles.gradients import Gradients
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
 from medlocker_dicom.errors import BundleFormatError
+from medlocker_dicom.lesions.discs import rival_discs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.bundles.engine import Engine
 
-DISC = "OD"
+DISC, EXUDATES = "OD", "EX"
 WINDOW = 512
 STRIDE = 384
+_LEAST_WEIGHT = 1e-3
 
 
 class Classifier:
@@ -182,7 +185,10 @@ class Segmenter:
     def scores(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 (labels, H, W) of an image uint8 (H, W, 3) at the model's scale.
 
-        Overlapping windows; each px takes the mean over the windows that hold it.
+        Overlapping windows; each px takes the mean over the windows that hold it, of which those
+        count most that have it near their middle. Where more than one region passes for the optic
+        disc, all of them but one are plaques of exudates: each px of them is as likely exudate as
+        disc, so that no logo comes to lie on either.
         """
         height, width = image.shape[:2]
         rows, columns = _starts(height), _starts(width)
@@ -190,17 +196,25 @@ class Segmenter:
         padded[:height, :width] = image
         total = np.zeros((len(self.bundle.labels), *padded.shape[:2]), np.float32)
         seen = np.zeros(padded.shape[:2], np.float32)
+        across = gaussian(WINDOW, WINDOW / 8).astype(np.float32)
+        weights = np.outer(across, across).clip(_LEAST_WEIGHT)
         for top in rows:
             for left in columns:
                 window = np.s_[top : top + WINDOW, left : left + WINDOW]
                 if not padded[window].any():
-                    seen[window] += 1
+                    seen[window] += weights
                     continue
                 logits = self._engine(normalise(padded[window][None]))
                 _check_outputs(self.bundle, logits, 4)
-                total[:, *window] += 1 / (1 + np.exp(-np.clip(logits[0], -30, 30)))
-                seen[window] += 1
-        return (total / seen)[:, :height, :width].astype(np.float32)
+                total[:, *window] += weights / (1 + np.exp(-np.clip(logits[0], -30, 30)))
+                seen[window] += weights
+        scores = (total / seen)[:, :height, :width].astype(np.float32)
+        if {DISC, EXUDATES} <= set(self.bundle.labels):
+            disc = scores[self.bundle.labels.index(DISC)]
+            exudates = scores[self.bundle.labels.index(EXUDATES)]
+            rivals = rival_discs(disc >= self.threshold)
+            exudates[rivals] = np.maximum(exudates, disc)[rivals]
+        return scores
 
 
 def _check_outputs(bundle: Bundle, logits: NDArray[Any], axes: int) -> None:

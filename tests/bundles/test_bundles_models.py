@@ -138,7 +138,7 @@ def test_windows_join_to_a_single_pass(shape: tuple[int, int]) -> None:
     """Of a network that looks at single px, windows give what one pass over the whole gives."""
     image = np.random.default_rng(1).integers(1, 256, (*shape, 3), dtype=np.uint8)
     whole = sigmoid(pointwise(normalise(image[None]))[0])
-    scores = segmenter(pointwise).scores(image)
+    scores = segmenter(pointwise, ("MA", "HE", "EX", "SE", "NV")).scores(image)
     assert scores.shape == (5, *shape)
     np.testing.assert_allclose(scores, whole, atol=1e-5)
 
@@ -174,6 +174,28 @@ def test_black_windows_cost_nothing() -> None:
     assert len(asked) == 1
     assert (scores[:, :, :300] == 1).all()
     assert (scores[:, :, 520:] == 0).all()
+
+
+def bright_is_disc(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Take what is bright for the disc, the third label, and nothing for the others."""
+    out = np.full((1, 3, *inputs.shape[2:]), -9, np.float32)
+    out[0, 2][inputs[0].mean(0) > 0] = 9
+    return out
+
+
+@pytest.mark.parametrize("labels", [("MA", "EX", "OD"), ("EX", "HE", "OD"), ("MA", "HE", "OD")])
+@pytest.mark.parametrize("places", [(100,), (100, 500)])
+def test_a_second_disc_is_a_plaque(labels: tuple[str, ...], places: tuple[int, ...]) -> None:
+    """Two regions that pass for the disc are exudates, both; one is not, and no other label is."""
+    image = np.full((600, 800, 3), 20, np.uint8)
+    for left in places:
+        image[250:350, left : left + 100] = 250
+    scores = segmenter(bright_is_disc, labels).scores(image)
+    bright = image[..., 0] == 250
+    assert (scores[2][bright] > 0.99).all()
+    for label, plane in zip(labels[:2], scores, strict=False):
+        plaque = label == "EX" and len(places) == 2
+        assert ((plane > 0.99) == (bright & plaque)).all()
 
 
 def test_the_disc_is_no_lesion() -> None:
