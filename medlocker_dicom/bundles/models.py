@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DISC, EXUDATES = "OD", "EX"
 WINDOW = 512
 STRIDE = 384
-_LEAST_WEIGHT = 1e-3
 
 
 class Classifier:
@@ -197,7 +196,7 @@ class Segmenter:
         total = np.zeros((len(self.bundle.labels), *padded.shape[:2]), np.float32)
         seen = np.zeros(padded.shape[:2], np.float32)
         across = gaussian(WINDOW, WINDOW / 8).astype(np.float32)
-        weights = np.outer(across, across).clip(_LEAST_WEIGHT)
+        weights = np.outer(across, across)
         for top in rows:
             for left in columns:
                 window = np.s_[top : top + WINDOW, left : left + WINDOW]
@@ -212,7 +211,7 @@ class Segmenter:
         if {DISC, EXUDATES} <= set(self.bundle.labels):
             disc = scores[self.bundle.labels.index(DISC)]
             exudates = scores[self.bundle.labels.index(EXUDATES)]
-            rivals = rival_discs(disc >= self.threshold)
+            rivals = rival_discs(disc >= self.threshold, self.bundle.input_size)
             exudates[rivals] = np.maximum(exudates, disc)[rivals]
         return scores
 

@@ -279,12 +279,20 @@ def postpone(  # noqa: PLR0913, PLR0917  what a try came to
     return True
 
 
-def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> None:
-    """Keep an object for somebody to look at, unless another worker has brought it further."""
+def hold(ledger: Ledger, object_id: str, reason: str, hint: str, route: str | None) -> bool:
+    """Keep an object for somebody to look at.
+
+    Returns
+    -------
+    bool
+        False where another worker has brought it further: nothing changes.
+    """
     with ledger.writing() as connection:
-        if _object_row(connection, object_id).state == State.RECEIVED:
-            values = {"reason": reason, "hint": hint, "route": route}
-            _change(connection, object_id, State.HELD, ledger.now(), **values)
+        if _object_row(connection, object_id).state != State.RECEIVED:
+            return False
+        values = {"reason": reason, "hint": hint, "route": route}
+        _change(connection, object_id, State.HELD, ledger.now(), **values)
+    return True
 
 
 def outgoing(  # noqa: PLR0913, PLR0917  a row's columns

@@ -24,8 +24,15 @@ _LONGEST: Final = 1000  # characters of a text that is looked for
 
 
 def own_words(text: str) -> str | None:
-    """Return a text as our source says it; None where it says nothing like it."""
-    return _in(text, _once(_here)) or _in(text, _once(_everywhere))
+    """Return a text as our source says it; None where it says nothing like it.
+
+    None as well where Python cannot parse it this once (see `parse`): who logs is in the middle of
+    something.
+    """
+    try:
+        return _in(text, _once(_here)) or _in(text, _once(_everywhere))
+    except SystemError:
+        return None
 
 
 def _once(read: Callable[[], _Ours]) -> _Ours:

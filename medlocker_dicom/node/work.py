@@ -40,7 +40,7 @@ from medlocker_dicom.node.commitment_messages import Reference
 from medlocker_dicom.node.config import FORWARD, DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.outcome import Kind
-from medlocker_dicom.node.patience import patience
+from medlocker_dicom.node.patience import ended_over, patience
 from medlocker_dicom.node.routes import facts_of, route_for
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_of
@@ -143,9 +143,12 @@ class Work:
             reason = f"the worker ended {MOST_STARTS} times while it worked on this"
             self._hold(object_id, reason, "look at the object and at the worker's log, then retry")
             return
-        minutes = self.config().lock_minutes
+        seconds, trace = 60 * self.config().lock_minutes, self.spool.trace(object_id)
+        if ended_over(trace):
+            self._hold_endless(object_id)
+            return
         try:
-            with patience(60 * minutes, partial(self._give_up, object_id, minutes)):
+            with patience(seconds, partial(self._give_up, object_id), trace):
                 self._process(row)
         except (OutputError, VaultError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else _LONGEST_DELAY_S
@@ -161,9 +164,15 @@ class Work:
             self._hold(object_id, f"unexpected: {type(error).__name__}", "report this")
             self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
 
-    def _give_up(self, object_id: str, minutes: float) -> None:
+    def _give_up(self, object_id: str) -> None:
         """Hold an object that takes too long, before the process ends over it."""
-        self.log.error("a lock does not end: the worker does", object=object_id)
+        try:
+            self._hold_endless(object_id)
+        except MedLockerError as error:  # it is begun again, then, and given up again
+            self.log.error("a lock does not end, and cannot be held", object=object_id, error=error)  # noqa: TRY400  no traceback
+
+    def _hold_endless(self, object_id: str) -> None:
+        minutes = self.config().lock_minutes
         reason = f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml"
         self._hold(object_id, reason, "look at the object and at its route's budget, then retry")
 
@@ -337,5 +346,5 @@ class Work:
         queue.outgoing(self.ledger, object_id, state, route.name, uid, attempt, where)
 
     def _hold(self, object_id: str, reason: str, hint: str, route: str | None = None) -> None:
-        queue.hold(self.ledger, object_id, reason, hint, route)
-        self.log.warning("object held", object=object_id)
+        if queue.hold(self.ledger, object_id, reason, hint, route):
+            self.log.warning("object held", object=object_id)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from medlocker_dicom.lesions.discs import rival_discs
 
-HEIGHT, WIDTH, RADIUS = 800, 1200, 75
+HEIGHT, WIDTH, DIAMETER, RADIUS = 800, 1202, 800, 60
 
 
 def discs(*centres: tuple[int, int], radius: int = RADIUS) -> NDArray[np.bool_]:
@@ -21,7 +21,7 @@ def discs(*centres: tuple[int, int], radius: int = RADIUS) -> NDArray[np.bool_]:
 def test_two_are_rivals() -> None:
     """Whichever is the disc: both are told, and nothing else."""
     pair, speck = discs((200, 400), (650, 420)), discs((900, 200), radius=10)
-    np.testing.assert_array_equal(rival_discs(pair | speck), pair)
+    np.testing.assert_array_equal(rival_discs(pair | speck, DIAMETER), pair)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,22 @@ def test_two_are_rivals() -> None:
 )
 def test_one_has_none(found: NDArray[np.bool_]) -> None:
     """A disc that is alone, or in parts, has no rival."""
-    assert not rival_discs(found).any()
+    assert not rival_discs(found, DIAMETER).any()
 
 
-def test_regions_are_measured_by_the_photograph() -> None:
-    """At half the resolution the same are rivals."""
+def test_regions_are_measured_by_the_retina() -> None:
+    """At half the resolution the same are rivals, and in a photograph with much black around it."""
     pair = discs((200, 400), (650, 420))
-    np.testing.assert_array_equal(rival_discs(pair[::2, ::2]), pair[::2, ::2])
+    half = pair[::2, ::2]
+    np.testing.assert_array_equal(rival_discs(half, DIAMETER // 2), half)
+    framed = np.pad(pair, 900)
+    np.testing.assert_array_equal(rival_discs(framed, DIAMETER), framed)
+
+
+def test_any_map_of_any_size() -> None:
+    """Whatever was taken for the disc, what is told is part of it."""
+    rng = np.random.default_rng(5)
+    for _ in range(400):
+        height, width = rng.integers(1, 300, 2)
+        found = rng.random((height, width)) < rng.choice([0.001, 0.02, 0.5])
+        assert not (rival_discs(found, int(rng.integers(1, 300))) & ~found).any()

@@ -310,6 +310,21 @@ def test_an_object_that_ends_the_worker_is_held(shop: Shop) -> None:
     assert shop.state(one)[0] == State.DONE
 
 
+def test_an_object_that_froze_a_worker_is_held(shop: Shop) -> None:
+    """What let no thread of its worker run left a trace, by which the next holds it."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    trace = shop.work.spool.trace(one)
+    trace.parent.mkdir()
+    trace.write_text("Timeout (0:31:30)!")
+    shop.run()
+    state, reason = shop.state(one)
+    assert (state, reason[:41]) == (State.HELD, "locking it took longer than 30 minutes, l")
+    queue.retry(shop.ledger, one)
+    shop.run()
+    assert shop.state(one)[0] == State.DONE
+    assert not trace.exists()
+
+
 def test_a_destination_that_does_not_take_it(shop: Shop) -> None:
     """One parks, one is to be tried again later; the object is not done before both have it."""
     shop.archive.says = {
