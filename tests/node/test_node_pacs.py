@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pydicom.dataset import Dataset
+
+    from desk import Desk
 
 PACS = Path(__file__).parents[2] / "pacs"
 NODE_YAML = (PACS / "node.yaml").read_text()
@@ -257,33 +261,61 @@ def test_the_image_is_made_of_what_is_there() -> None:
     assert "USER 10001:10001" in lines
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+UNITS = ("medlocker-node.service", "medlocker-backup.service", "medlocker-backup.timer")
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say, but for the program that is not installed."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("systemd-analyze is not installed")
-    text = (PACS / "medlocker-node.service").read_text()
-    unit = tmp_path / "medlocker-node.service"
-    unit.write_text(re.sub(r"/opt/medlocker/bin/medlocker\b.*", "/bin/true", text))
-    done = subprocess.run([program, "verify", unit], capture_output=True, text=True, check=False)
-    said = [line for line in (done.stdout + done.stderr).splitlines() if unit.name in line]
-    assert said == []
+    units = [tmp_path / name for name in UNITS]
+    for unit in units:
+        text = (PACS / unit.name).read_text()
+        unit.write_text(re.sub(r"=/opt/medlocker/bin/medlocker\b.*", "=/bin/true", text))
+    done = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).splitlines()
+    assert [line for line in said if any(name in line for name in UNITS)] == []
+
+
+def test_the_backup_unit_copies_and_tidies(owner: Desk) -> None:
+    """Its own words, as its shell gets them: a copy that is sound; old ones go, others stay."""
+    copies = owner / "copies"
+    copies.mkdir()
+    for name in ("vault-20260101T000000Z.db", "other.db"):
+        (copies / name).write_bytes(b"")
+        os.utime(copies / name, (0, 0))
+    (copies / "vault-recent.db").write_bytes(b"")
+    text = (PACS / "medlocker-backup.service").read_text()
+    program = f"{sys.executable} -m medlocker_dicom.cli.main"
+    vault = owner / "data" / "medlocker" / "vault.db"
+    for script in re.findall(r"^ExecStart(?:Post)?=/bin/sh -ec '(.*)'$", text, re.MULTILINE):
+        words = script.replace("/opt/medlocker/bin/medlocker", program).replace("%%", "%")
+        environment = os.environ | {"VAULT": str(vault), "COPIES": str(copies)}
+        subprocess.run(["/bin/sh", "-ec", words], env=environment, check=True)
+    (copy,) = copies.glob("vault-2*.db")
+    assert sorted(copies.iterdir()) == sorted(
+        [copy, copies / "other.db", copies / "vault-recent.db"]
+    )
+    assert "all in order" in owner.good("vault", "check", "--vault", copy).out
 
 
 def test_the_units_hardening_does_not_erode() -> None:
     """Each of these was decided; who takes one away changes this line too."""
-    text = (PACS / "medlocker-node.service").read_text()
-    for line in (
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "ProtectHome=yes",
-        "PrivateTmp=yes",
-        "CapabilityBoundingSet=",
-        "SystemCallFilter=@system-service",
-        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
-        "UMask=0077",
-    ):
-        assert f"\n{line}\n" in text
+    families = ("AF_INET AF_INET6 AF_UNIX", "AF_UNIX")
+    for unit, allowed in zip(UNITS[:2], families, strict=True):
+        text = (PACS / unit).read_text()
+        for line in (
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+            "ProtectHome=yes",
+            "PrivateTmp=yes",
+            "CapabilityBoundingSet=",
+            "SystemCallFilter=@system-service",
+            f"RestrictAddressFamilies={allowed}",
+            "UMask=0077",
+        ):
+            assert f"\n{line}\n" in text, unit
 
 
 def test_the_rule_names_the_classes_of_the_code() -> None:
