@@ -178,8 +178,9 @@ def test_slow_request_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_more_probes_than_there_is_room_for(tmp_path: Path) -> None:
     """The one that has waited longest goes; a sender still gets in."""
-    with station(tmp_path) as node, probes(node.port, MAX_WAITING + 20):
-        assert until(lambda: len(node.log.said("connection closed")) >= 20)
+    alone = {"processes": 1}  # it lets no others accept first
+    with station(tmp_path, alone) as node, probes(node.port, MAX_WAITING + 20):
+        assert until(lambda: len(node.log.said("connection closed")) >= 20, 60)
         assert store(node.port, *written(tmp_path))[0] == 0
         assert _lobby(node).waiting <= MAX_WAITING
 
