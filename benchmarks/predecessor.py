@@ -20,27 +20,25 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-from held_out import held_out
+from held_out import anywhere, held_out
 from scipy.optimize import basinhopping
 
 from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.models import Classifier, Ensemble
-from medlocker_dicom.bundles.preprocess import retina_crop
 from medlocker_dicom.evaluation.plans import policy_of
 from medlocker_dicom.evaluation.study import Condition, Study
 from medlocker_dicom.evaluation.tables import flipped
-from medlocker_dicom.lesions.fov import field_of_view
-from medlocker_dicom.lesions.positions import Mode, feasible_positions
-from medlocker_dicom.pipeline.canvas import Canvas
+from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.pipeline.policy import Policy
-from medlocker_dicom.search import Feasible
 from medlocker_dicom.training.photographs import list_graded
 from medlocker_dicom.watermark.png import default_logo
-from medlocker_dicom.watermark.scale import scale_logo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from medlocker_dicom.pipeline.canvas import Canvas
+    from medlocker_dicom.search import Feasible
 
 SEED = 20240613
 POPULATION, GENERATIONS, HOPS, CROSSOVER = 50, 3, 3, 0.9
@@ -148,14 +146,7 @@ def main() -> None:
     drawn = [case for case in study.draw() if case is not None]
     loop: list[tuple[bool, int, float]] = []
     for case in drawn:
-        rgb = case.fundus().display(0)
-        height, width = rgb.shape[:2]
-        logo = scale_logo(default_logo(), width, height, SL)
-        everywhere = feasible_positions(
-            field_of_view(rgb), (logo.width, logo.height), (), Mode.ANYWHERE
-        )
-        canvas = Canvas(rgb, retina_crop(rgb), ensemble.size, logo, bytes(32))
-        allowed = Feasible.from_map(canvas.allowed(everywhere))
+        canvas, allowed = anywhere(case, ensemble.size, SL)
         search = Predecessor(canvas, allowed, plain, case.grade)
         started = time.perf_counter()
         turned = search.run()

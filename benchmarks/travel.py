@@ -19,22 +19,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-from held_out import held_out
+from held_out import anywhere, held_out
 from scipy.stats import spearmanr
 
-from medlocker_dicom.bundles.preprocess import retina_crop
 from medlocker_dicom.evaluation.study import Study
 from medlocker_dicom.evaluation.tables import short
-from medlocker_dicom.lesions.fov import field_of_view
-from medlocker_dicom.lesions.positions import Mode, feasible_positions
-from medlocker_dicom.pipeline.canvas import Canvas
 from medlocker_dicom.pipeline.models import load_models
-from medlocker_dicom.search import Feasible
 from medlocker_dicom.training.photographs import list_graded
 from medlocker_dicom.watermark.placement import ALPHA_MAX
 from medlocker_dicom.watermark.png import default_logo
-from medlocker_dicom.watermark.scale import scale_logo
-from medlocker_dicom.watermark.style import Look, drawn, read_look
+from medlocker_dicom.watermark.style import Look, read_look
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,23 +41,14 @@ SEED = 20240613
 
 def leads(case: Case, ensemble: Ensemble, look: Look, sl: float, count: int) -> NDArray[np.float64]:
     """Lay a logo at random places; float64 (count, models): a wrong grade's lead, of logarithms."""
-    rgb = case.fundus().display(0)
-    height, width = rgb.shape[:2]
-    logo = scale_logo(default_logo(), width, height, sl)
-    everywhere = feasible_positions(
-        field_of_view(rgb), (logo.width, logo.height), (), Mode.ANYWHERE
-    )
-    canvas = Canvas(rgb, retina_crop(rgb), ensemble.size, drawn(logo, look, width), bytes(32))
-    places = Feasible.from_map(canvas.allowed(everywhere)).sample(
-        np.random.default_rng(SEED), count
-    )
-    found = []
-    for place in places:
-        picture = canvas.compose(np.array([[ALPHA_MAX, *place]], np.int32))
-        told = np.array([one.probabilities(picture)[0] for one in ensemble.classifiers])
-        logs = np.log(told + 1e-9)
-        found.append(np.delete(logs, case.grade, axis=1).max(1) - logs[:, case.grade])
-    return np.array(found)
+    canvas, feasible = anywhere(case, ensemble.size, sl, look)
+    places = feasible.sample(np.random.default_rng(SEED), count)
+    genes = np.column_stack([np.full(count, ALPHA_MAX), places]).astype(np.int32)
+    pictures = canvas.compose(genes)
+    told = np.stack([one.probabilities(pictures) for one in ensemble.classifiers], axis=1)
+    logs = np.log(told + 1e-9)
+    wrong: NDArray[np.float64] = np.delete(logs, case.grade, axis=2).max(2)
+    return wrong - logs[:, :, case.grade]
 
 
 def line(name: str, number: int, found: list[NDArray[np.float64]]) -> str:
