@@ -401,8 +401,8 @@ def test_bundles_by_name(tiny_bundles: Path, tmp_path: Path) -> None:
     path = tiny_bundles / "dr_classifier_tiny"
     found: list[Bundle] = [find_bundle(n, [tiny_bundles]) for n in ("dr_classifier_tiny", "tiny")]
     assert {one.path for one in [*found, find_bundle(str(path), [])]} == {path}
-    with pytest.raises(BundleMissingError, match="no bundle named vgg16") as caught:
-        find_bundle("vgg16", [tmp_path, tiny_bundles])
+    with pytest.raises(BundleMissingError, match="no bundle named lenet") as caught:
+        find_bundle("lenet", [tmp_path, tiny_bundles])
     assert "dr_classifier_tiny, lesion_segmenter" in caught.value.hint
 
 

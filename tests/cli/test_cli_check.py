@@ -155,8 +155,8 @@ def test_a_damaged_bundle(office: Desk, mine: Path) -> None:
     torch.save(CLASSIFIER | {"class": Desk}, weights)
     outcomes.append(office.run(*arguments))
     weights.unlink()
-    outcomes += [office.run(*arguments), office.run("bundles", "check", "vgg16")]
-    words = ["SHA-256 is", "SHA-256 is", "no weights", "no bundle named vgg16"]
+    outcomes += [office.run(*arguments), office.run("bundles", "check", "lenet")]
+    words = ["SHA-256 is", "SHA-256 is", "no weights", "no bundle named lenet"]
     for outcome, said in zip(outcomes, words, strict=True):
         assert (outcome.code, len(outcome.errors), outcome.out) == (6, 1, "")
         assert said in outcome.errors[0]

@@ -268,7 +268,7 @@ def test_the_wrong_truth_for_the_model(
 
 
 @pytest.mark.parametrize(
-    ("bundle", "words"), [("vgg16", "no bundle named vgg16"), ("./absent", "no such file")]
+    ("bundle", "words"), [("lenet", "no bundle named lenet"), ("./absent", "no such file")]
 )
 def test_a_model_that_is_not_there(office: Desk, eyes: Path, bundle: str, words: str) -> None:
     """By name or path, it ends with the code of models."""

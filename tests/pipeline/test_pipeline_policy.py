@@ -121,8 +121,8 @@ def test_models_that_are_not_there(models: Path, tmp_path: Path) -> None:
         load_models([], tmp_path)
     with pytest.raises(BundleMissingError, match="no classifier bundles in"):
         load_models(["all"], tmp_path)
-    with pytest.raises(BundleMissingError, match="no bundle named vgg16"):
-        load_models(["tiny", "vgg16"], models)
+    with pytest.raises(BundleMissingError, match="no bundle named lenet"):
+        load_models(["tiny", "lenet"], models)
     shutil.copytree(models / "dr_classifier_tiny", tmp_path / "dr_classifier_tiny")
     with pytest.raises(BundleMissingError, match="no bundle named lesion_segmenter"):
         load_models([], tmp_path)
