@@ -21,6 +21,7 @@ from medlocker_dicom.files import write_private
 if TYPE_CHECKING:
     from medlocker_dicom.database import Place
     from medlocker_dicom.node.config import NodeConfig
+    from medlocker_dicom.node.locking import Locking
     from medlocker_dicom.node.logs import Log
     from medlocker_dicom.node.spool import Spool
     from medlocker_dicom.node.supervisor import Child
@@ -231,8 +232,8 @@ def _work(config: NodeConfig, name: str) -> None:
 
 def _work_alone(config: NodeConfig, name: str) -> None:
     """Work until SIGTERM or SIGINT."""
+    from medlocker_dicom.node.apart import Apart  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.audit import make_auditor  # noqa: PLC0415  the node's libraries
-    from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
     from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the same
     from medlocker_dicom.node.sender import Senders  # noqa: PLC0415  the node's libraries
     from medlocker_dicom.node.work import Work  # noqa: PLC0415  the same
@@ -243,19 +244,29 @@ def _work_alone(config: NodeConfig, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     spool, place = _spool(config), _place(config)
-    issuer = read_private(config.issuer, config.issuer_passphrase_file)
-    vault, ledger = _vault(config), open_ledger(place)
+    ledger, locking = open_ledger(place), Apart(_lock, (config,))
     senders = Senders(config.destinations, config.listen.ae_title, spool.incoming)
-    lockers, auditor = Lockers(vault, issuer), make_auditor(config, _secret(config))
-    meters = make_meters(config.spool / METERS)
-    job = Work(lambda: config, spool, ledger, lockers, senders, log, auditor, meters)
+    auditor, meters = make_auditor(config, _secret(config)), make_meters(config.spool / METERS)
+    job = Work(lambda: config, spool, ledger, locking.call, senders, log, auditor, meters)
     with working(place, config, job, name, log):
         log.info("worker started")
         ended.wait()
     senders.close()
     auditor.close()
     ledger.close()
-    vault.close()
+
+
+def _lock(config: NodeConfig) -> Locking:
+    """Begin to lock, in a process apart."""
+    from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
+    from medlocker_dicom.node.locking import Locking  # noqa: PLC0415  the same
+    from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the node's libraries
+    from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the same
+
+    log, issuer = _log(config, "worker"), read_private(config.issuer, config.issuer_passphrase_file)
+    lockers, meters = Lockers(_vault(config), issuer), make_meters(config.spool / METERS)
+    ledger = open_ledger(_place(config))
+    return Locking(lambda: config, _spool(config), ledger, lockers, log, meters)
 
 
 def _show(config: NodeConfig) -> None:

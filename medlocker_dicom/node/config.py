@@ -461,8 +461,7 @@ class NodeConfig(_Strict):
     destinations, routes
         By name; in the order in which they are asked.
     lock_minutes
-        Longest that an object may be worked on until it is locked; what takes longer is held, and
-        its worker is started anew.
+        Longest that an object may be worked on until it is locked; what takes longer is held.
     keep_hours
         How long an object stays in the spool after its last delivery, but no longer than the
         disk is above its floor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from random import uniform
 from types import MappingProxyType
 from typing import Final
 
@@ -51,6 +52,10 @@ An archive says 0110 where its database is locked and where an object makes it
 stumble. The first passes within some tries, the second never does.
 """
 
+_FIRST_DELAY_S: Final = 5.0
+LONGEST_DELAY_S: Final = 900.0
+"""Seconds between two tries, at most."""
+
 #: PS3.4 table B.2-1 and PS3.7 annex C; also as failure reasons of PS3.18 table I.2-2.
 _WORDS: Final = MappingProxyType(
     {
@@ -88,6 +93,15 @@ _STORED: Final = frozenset({0x0000, 0x0111, 0xB000, 0xB006, 0xB007})
 #: They speak of the node, or of the moment, and not of the object.
 _RETRY: Final = frozenset({0x0124, 0x0210, 0x0213})
 _PROCESSING_FAILURE: Final = 0x0110
+
+
+def delay_s(tries: int) -> float:
+    """Say how long to wait before try `tries` + 1: twice as long each time, up to 15 minutes.
+
+    A fifth more or less, so that what failed together does not come back together.
+    """
+    wait = min(_FIRST_DELAY_S * 2.0 ** min(tries, 20), LONGEST_DELAY_S)
+    return wait * uniform(0.8, 1.2)  # noqa: S311  no secret
 
 
 def words_of(status: int) -> str:

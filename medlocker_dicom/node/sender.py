@@ -6,6 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from medlocker_dicom.errors import TransferSyntaxError, UsageError
+from medlocker_dicom.node.apart import Apart
 from medlocker_dicom.node.config import StowDestination
 from medlocker_dicom.node.outcome import Kind, Outcome
 from medlocker_dicom.node.sender_link import (
@@ -16,7 +17,7 @@ from medlocker_dicom.node.sender_link import (
     establish,
     tried,
 )
-from medlocker_dicom.node.sender_object import Sendable, converted, sendable
+from medlocker_dicom.node.sender_object import Sendable, begin, converted, sendable
 from medlocker_dicom.node.stow import StowSender
 from medlocker_dicom.node.tls import client_context
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medlocker_dicom.node.config import DicomDestination
+    from medlocker_dicom.node.sender_object import Convert
 
 _MOST_CONTEXTS: Final = 120  # of the 128 that an association can have
 
@@ -63,11 +65,12 @@ class Senders:
         scratch: Path,
     ) -> None:
         self._senders: dict[str, Sender] = {}
+        convert = Apart(begin).call
         for name, one in destinations.items():
             if isinstance(one, StowDestination):
-                self._senders[name] = StowSender(one, scratch)
+                self._senders[name] = StowSender(one, scratch, convert)
             else:
-                self._senders[name] = DicomSender(one, ae_title, scratch)
+                self._senders[name] = DicomSender(one, ae_title, scratch, convert)
 
     def send(self, name: str, path: Path) -> Outcome:
         """Send a file to a destination, and say what became of it.
@@ -105,8 +108,10 @@ class Senders:
 class DicomSender:
     """Sends to one archive by C-STORE; associations wait a while for the next file."""
 
-    def __init__(self, destination: DicomDestination, ae_title: str, scratch: Path) -> None:
-        self._destination = destination
+    def __init__(
+        self, destination: DicomDestination, ae_title: str, scratch: Path, convert: Convert
+    ) -> None:
+        self._destination, self._convert = destination, convert
         self._calling = destination.calling_ae_title or ae_title
         self._scratch = scratch
         self._lock = Lock()
@@ -164,7 +169,7 @@ class DicomSender:
             return _unwanted(source)
         if chosen == source.syntax:
             return link.store(source.path)
-        with converted(source, chosen, self._scratch) as path:
+        with converted(source, chosen, self._scratch, self._convert) as path:
             return link.store(path)
 
     def _take(self, needed: list[Wanted]) -> Link | None:

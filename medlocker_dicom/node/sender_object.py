@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +30,14 @@ from pydicom.uid import (
 
 from medlocker_dicom.errors import NotDicomError, TransferSyntaxError
 from medlocker_dicom.files import PART, output_error
+from medlocker_dicom.node.apart import EndedError, EndlessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydicom.dataset import Dataset
+
+    Convert = Callable[[float, str, str, str], bytes]
 
 NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """What any uncompressed or losslessly compressed object can be turned into, the better first."""
@@ -49,6 +54,7 @@ _LOSSLESS: Final = frozenset(
 )
 _PIXEL_DATA: Final = 0x7FE00010
 _LARGE: Final = 1 << 16  # bytes from which on a value stays in its file
+_LONGEST_S: Final = 600.0  # for an object, once its turn has come
 _MOST_NATIVE: Final = 0xFFFFFFFE  # bytes of a value whose length is written (PS3.5 7.1.1)
 
 
@@ -100,7 +106,7 @@ def sendable(path: Path) -> Sendable:
 
 
 @contextmanager
-def converted(source: Sendable, syntax: UID, folder: Path) -> Iterator[Path]:
+def converted(source: Sendable, syntax: UID, folder: Path, convert: Convert) -> Iterator[Path]:
     """Write an object in another transfer syntax, pixels bit by bit as they are.
 
     Pixels stay on the disk: of a native object a few KB are in memory at once,
@@ -114,6 +120,8 @@ def converted(source: Sendable, syntax: UID, folder: Path) -> Iterator[Path]:
         One of `NATIVE`.
     folder
         For the file, which is deleted in the end.
+    convert
+        What `begin` begins, in a process apart: `Apart(begin).call`.
 
     Raises
     ------
@@ -126,18 +134,41 @@ def converted(source: Sendable, syntax: UID, folder: Path) -> Iterator[Path]:
         raise TransferSyntaxError(f"{source.syntax.name} cannot become {syntax.name} without loss")
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".sending-", suffix=PART) as part:
-            try:
-                _write(source, syntax, part, folder)
-                part.flush()
-            except OSError:
-                raise
-            except Exception as error:
-                # pydicom raises almost anything on values that it cannot encode anew
-                name = type(error).__name__
-                raise TransferSyntaxError(f"cannot be written as {syntax.name} ({name})") from error
+            _write_apart(source, syntax, part.name, convert)
             yield Path(part.name)
     except OSError as error:
         raise output_error(folder, error) from error
+
+
+def _write_apart(source: Sendable, syntax: UID, part: str, convert: Convert) -> None:
+    try:
+        said = convert(_LONGEST_S, str(source.path), syntax, part).decode()
+    except EndedError:
+        said = "its codec crashed"
+    except EndlessError:
+        said = "its codec takes too long"
+    if said.isdecimal():
+        raise OSError(int(said), os.strerror(int(said)))
+    if said:
+        raise TransferSyntaxError(f"cannot be written as {syntax.name} ({said})")
+
+
+def begin() -> Callable[[str, str, str], bytes]:
+    """Begin to convert files, see `apart`."""
+    return _convert
+
+
+def _convert(source: str, syntax: str, part: str) -> bytes:
+    """Write a file in another syntax; give the error's class, or the number of an OSError."""
+    path = Path(part)
+    try:
+        with path.open("r+b") as file:
+            _write(sendable(Path(source)), UID(syntax), file, path.parent)
+    except OSError as error:
+        return str(error.errno or errno.EIO).encode()
+    except Exception as error:  # noqa: BLE001  pydicom raises almost anything on values that it cannot encode anew
+        return type(error).__name__.encode()
+    return b""
 
 
 def _write(source: Sendable, syntax: UID, part: IO[bytes], folder: Path) -> None:

@@ -1,9 +1,9 @@
 """Where objects lie between their arrival and their last delivery.
 
 ``incoming`` holds what is arriving, ``objects`` what was answered Success,
-``results`` what locking made of it, ``workers`` who is at work, ``traces`` on what. A name in
-``objects`` or ``results`` is whole and durable, or not there; nothing from
-the network becomes a name.
+``results`` what locking made of it, ``workers`` who is at work. A name in ``objects`` or
+``results`` is whole and durable, or not there; nothing from the network
+becomes a name.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Spool:
             They cannot be made or written.
         """
         try:
-            for kind in ("", "incoming", "objects", "results", "traces"):
+            for kind in ("", "incoming", "objects", "results"):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.incoming / f".probe{PART}"
             probe.write_bytes(b"")
@@ -154,10 +154,6 @@ class Spool:
         write_private(path, data)
         return path
 
-    def trace(self, object_id: str) -> Path:
-        """Return what is there while an object is worked on; `object_id` is hexadecimal."""
-        return self._path("traces", object_id, "", ".txt")
-
     @contextmanager
     def alone(self, worker: str) -> Iterator[None]:
         """Be the one worker of a name while the context lasts.
@@ -190,8 +186,7 @@ class Spool:
 
     def forget(self, object_id: str) -> None:
         """Delete an object and everything made of it; what is gone already is no fault."""
-        made = (self.trace(object_id), *self.results(object_id))
-        for path in (self.object(object_id), *made):
+        for path in (self.object(object_id), *self.results(object_id)):
             path.unlink(missing_ok=True)
 
     def results(self, object_id: str) -> list[Path]:
@@ -218,7 +213,7 @@ class Spool:
             part.unlink(missing_ok=True)
         return len(parts)
 
-    def _path(self, kind: str, object_id: str, more: str, suffix: str = SUFFIX) -> Path:
+    def _path(self, kind: str, object_id: str, more: str) -> Path:
         if not _ID.fullmatch(object_id):
             raise DestinationError(f"{object_id[:64]!r} is no object's id")
-        return self.root / kind / object_id[:2] / f"{object_id}{more}{suffix}"
+        return self.root / kind / object_id[:2] / f"{object_id}{more}{SUFFIX}"

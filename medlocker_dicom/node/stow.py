@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from medlocker_dicom.node.config import StowDestination
+    from medlocker_dicom.node.sender_object import Convert
 
 _LONGEST_ANSWER: Final = 1 << 20  # bytes; of one instance a few hundred are to be expected
 _LONGEST_PASSWORD: Final = 1 << 12  # bytes
@@ -75,11 +76,13 @@ class StowSender:
         Where to.
     scratch
         Folder for what has to be written in another transfer syntax first.
+    convert
+        Writes it, see `sender_object.converted`.
     """
 
-    def __init__(self, destination: StowDestination, scratch: Path) -> None:
+    def __init__(self, destination: StowDestination, scratch: Path, convert: Convert) -> None:
         self._destination = destination
-        self._scratch = scratch
+        self._scratch, self._convert = scratch, convert
         self._url = str(destination.url).rstrip("/") + "/studies"
         self._pool: urllib3.PoolManager | None = None
 
@@ -96,7 +99,7 @@ class StowSender:
         if not unsupported or source.syntax == other or other not in source.candidates:
             return outcome
         try:
-            with converted(source, other, self._scratch) as part:
+            with converted(source, other, self._scratch, self._convert) as part:
                 return self._post(part)[0]
         except TransferSyntaxError as error:
             return Outcome(Kind.PARK, f"{outcome.said}; {error}")

@@ -1,61 +1,43 @@
-"""What a worker does with an object: lock it, send it, delete it at last.
+"""What a worker does with an object: have it locked, send it, ask for a promise to keep it.
 
-Each of these can be cut off at any moment and begun again: a lock that is in
-the vault is found there by the name of its file, and what is sent twice has
-one SOP Instance UID.
+Each of these can be cut off at any moment and begun again: what is sent twice has one SOP Instance
+UID.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from random import uniform
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from medlocker_dicom.dicom.fundus import decode_fundus
-from medlocker_dicom.dicom.reading import parsing, read_file
-from medlocker_dicom.dicom.writing import to_bytes
+from medlocker_dicom.dicom.reading import parsing
 from medlocker_dicom.errors import (
-    DiskFullError,
-    DuplicateInstanceError,
-    MedLockerError,
     NotDicomError,
-    NotFundusError,
     OutputError,
-    PlacementError,
     SourceError,
     UsageError,
-    VaultError,
 )
-from medlocker_dicom.keyfile import dump_detached
 from medlocker_dicom.node import commitment, promises
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.apart import EndedError, EndlessError, UnbegunError
 from medlocker_dicom.node.audit import MINOR, SUCCESS, Moved, Peer
 from medlocker_dicom.node.commitment_messages import Reference
-from medlocker_dicom.node.config import FORWARD, DicomDestination
+from medlocker_dicom.node.config import DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
-from medlocker_dicom.node.outcome import Kind
-from medlocker_dicom.node.patience import ended_over, patience
-from medlocker_dicom.node.routes import facts_of, route_for
-from medlocker_dicom.pipeline.lock import lock
-from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_of
+from medlocker_dicom.node.outcome import Kind, delay_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pydicom.dataset import Dataset
     from sqlalchemy import Row
 
     from medlocker_dicom.node.audit import Auditor
-    from medlocker_dicom.node.config import NodeConfig, Route, StowDestination
+    from medlocker_dicom.node.config import NodeConfig, StowDestination
     from medlocker_dicom.node.ledger import Ledger
-    from medlocker_dicom.node.lockers import Lockers
     from medlocker_dicom.node.logs import Log
     from medlocker_dicom.node.metrics import Meters
     from medlocker_dicom.node.sender import Senders
@@ -63,22 +45,11 @@ if TYPE_CHECKING:
 
 #: Beginnings without an end after which an object is held: it may be what ends the worker.
 MOST_STARTS: Final = 20
+#: Ends of the process that locks, without one of the worker, after which it is held.
+_MOST_ENDS: Final = 3
 #: Seconds until a destination that has promised nothing is asked again.
 _COMMIT_S: Final = 300.0
-#: Until a full disk is looked at again, at most: it has room as soon as something was delivered.
-_LONGEST_FULL_S: Final = 120.0
-_FIRST_DELAY_S: Final = 5.0
-_LONGEST_DELAY_S: Final = 900.0
-_NO_ROUTE: Final = "no route of node.yaml matches it"
-
-
-def delay_s(tries: int) -> float:
-    """Say how long to wait before try `tries` + 1: twice as long each time, up to 15 minutes.
-
-    A fifth more or less, so that what failed together does not come back together.
-    """
-    wait = min(_FIRST_DELAY_S * 2.0 ** min(tries, 20), _LONGEST_DELAY_S)
-    return wait * uniform(0.8, 1.2)  # noqa: S311  no secret
+_LOOK: Final = "look at the object and at the worker's log, then retry"
 
 
 def _peer(there: DicomDestination | StowDestination | None, name: str) -> Peer:
@@ -114,25 +85,23 @@ class Work:
         Gives node.yaml as it is now.
     spool, ledger
         The queue.
-    lockers
-        Make lockers, and know the vault.
+    locking
+        Has an object locked within so many seconds: `locking.Locking` in a process apart; raises
+        as `apart.Apart.call`.
     senders
         Send to destinations.
     log, auditor, meters
         Are told what was done; never of a patient.
-    clock
-        Gives the time with a time zone.
     """
 
     config: Callable[[], NodeConfig]
     spool: Spool
     ledger: Ledger
-    lockers: Lockers
+    locking: Callable[[float, str], object]
     senders: Senders
     log: Log
     auditor: Auditor
     meters: Meters
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def process(self, object_id: str) -> None:
         """Lock an object by its route, or hold it; whatever happens, the ledger says what."""
@@ -140,41 +109,31 @@ class Work:
         if row.state != State.RECEIVED:
             return
         if queue.begin(self.ledger, object_id) > MOST_STARTS:
-            reason = f"the worker ended {MOST_STARTS} times while it worked on this"
-            self._hold(object_id, reason, "look at the object and at the worker's log, then retry")
+            self._hold(object_id, f"the worker ended {MOST_STARTS} times while it worked on this")
             return
-        seconds, trace = 60 * self.config().lock_minutes, self.spool.trace(object_id)
-        if ended_over(trace):
-            self._hold_endless(object_id)
-            return
-        try:
-            with patience(seconds, partial(self._give_up, object_id), trace):
-                self._process(row)
-        except (OutputError, VaultError) as error:
-            longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else _LONGEST_DELAY_S
-            wait = min(delay_s(row.tries), longest)
-            queue.postpone(self.ledger, object_id, row.tries, str(error), error.hint, wait)
-            self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
-        except MedLockerError as error:
-            self._hold(object_id, str(error), error.hint)
-        except MemoryError as error:
-            self._hold(object_id, "it needs more memory than there is", "retry on a larger machine")
-            self.log.error("out of memory", object=object_id, error=error)  # noqa: TRY400  no traceback
-        except Exception as error:  # noqa: BLE001  whatever it is: nothing leaves, nothing is lost
-            self._hold(object_id, f"unexpected: {type(error).__name__}", "report this")
-            self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
-
-    def _give_up(self, object_id: str) -> None:
-        """Hold an object that takes too long, before the process ends over it."""
-        try:
-            self._hold_endless(object_id)
-        except MedLockerError as error:  # it is begun again, then, and given up again
-            self.log.error("a lock does not end, and cannot be held", object=object_id, error=error)  # noqa: TRY400  no traceback
-
-    def _hold_endless(self, object_id: str) -> None:
         minutes = self.config().lock_minutes
-        reason = f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml"
-        self._hold(object_id, reason, "look at the object and at its route's budget, then retry")
+        for _ in range(_MOST_ENDS):
+            try:
+                self.locking(60 * minutes, object_id)
+            except UnbegunError as error:
+                wait = delay_s(row.tries)
+                queue.postpone(self.ledger, object_id, row.tries, str(error), error.hint, wait)
+                self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
+            except EndlessError:
+                self._hold(
+                    object_id,
+                    f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml",
+                    "look at the object and at its route's budget, then retry",
+                )
+            except EndedError:
+                self.log.error("a process ended", object=object_id)  # noqa: TRY400  no traceback
+                continue
+            return
+        self._hold(object_id, f"the process that locked it ended {_MOST_ENDS} times")
+
+    def _hold(self, object_id: str, reason: str, hint: str = _LOOK) -> None:
+        if queue.hold(self.ledger, object_id, reason, hint, None):
+            self.log.warning("object held", object=object_id)
 
     def deliver(self, object_id: str, destination: str, number: int) -> None:
         """Send an object to a destination; try `number`, unless another has overtaken it."""
@@ -274,77 +233,3 @@ class Work:
             wait = delay_s(tries)
             queue.again(self.ledger, object_id, destination, tries, said, wait)
             log.warning("not delivered", next_try_s=wait)
-
-    def _process(self, row: Row[tuple[object, ...]]) -> None:
-        self.spool.check_reserve()
-        ds = read_file(self.spool.object(row.id))
-        facts = facts_of(row.calling_ae_title, row.sop_class_uid, ds)
-        route = route_for(self.config(), facts)
-        if route is None:
-            self._hold(row.id, _NO_ROUTE, "add a route, then retry")
-            return
-        try:
-            result_uid, attempt = self._locked(row, ds, route)
-        except DuplicateInstanceError as error:  # it could be locked: it may not leave as it came
-            self._hold(row.id, str(error), error.hint, route.name)
-        except NotFundusError as error:
-            self._pass_or_hold(row, route, route.not_fundus, error)
-        except (SourceError, PlacementError) as error:
-            self._pass_or_hold(row, route, route.not_lockable, error)
-        else:
-            self._send(row.id, State.LOCKED, route, result_uid, attempt)
-            self.log.info("locked", object=row.id, route=route.name)
-
-    def _locked(self, row: Row[tuple[object, ...]], ds: Dataset, route: Route) -> tuple[str, str]:
-        """Lock an object: file first, then vault; give its UID and the name of the attempt."""
-        vault = self.lockers.vault
-        if (known := self._known(row)) is not None:
-            return known  # by a worker that ended just then
-        with vault.reading() as connection:
-            check_new(connection, str(row.sop_instance_uid))
-        now = self.clock()
-        locker = self.lockers.make(route.lock, now)
-        began = monotonic()
-        made = lock(decode_fundus(ds), locker, now=now)
-        self.meters.locked(monotonic() - began)
-        # Named after a grant: the vault tells later whether this is the file that it knows.
-        attempt = made.grants[0].grant_id.hex()
-        self.spool.write_result(row.id, attempt, to_bytes(made.ds))
-        packet = None if made.detached is None else dump_detached(made.detached)
-        key = locker.issuer.public.verify_key
-        instance = instance_of(made.record.as_json(), made.grants, key, packet)
-        try:
-            with vault.writing() as writing:
-                keep(writing, instance, made.grants)
-                writing.checkpoint(locker.issuer)
-        except DuplicateInstanceError:
-            if (known := self._known(row)) is None:
-                raise
-            return known  # by a worker that was taken for dead, and was quicker
-        return instance.locked_uid, attempt
-
-    def _known(self, row: Row[tuple[object, ...]]) -> tuple[str, str] | None:
-        """Find the lock of an object that the vault knows and whose file is here."""
-        with self.lockers.vault.reading() as connection:
-            for locked_uid, grant_id in locks_of(connection, str(row.sop_instance_uid)):
-                if self.spool.result(row.id, grant_id.hex()).is_file():
-                    return locked_uid, grant_id.hex()
-        return None
-
-    def _pass_or_hold(
-        self, row: Row[tuple[object, ...]], route: Route, rule: str, error: MedLockerError
-    ) -> None:
-        """Forward an object as it came if its route says so in words; else hold it."""
-        if rule == FORWARD:
-            self._send(row.id, State.PASSED, route, str(row.sop_instance_uid), "")
-            self.log.warning("forwarded unlocked", object=row.id, route=route.name, error=error)
-        else:
-            self._hold(row.id, str(error), error.hint, route.name)
-
-    def _send(self, object_id: str, state: State, route: Route, uid: str, attempt: str) -> None:
-        where = route.destinations
-        queue.outgoing(self.ledger, object_id, state, route.name, uid, attempt, where)
-
-    def _hold(self, object_id: str, reason: str, hint: str, route: str | None = None) -> None:
-        if queue.hold(self.ledger, object_id, reason, hint, route):
-            self.log.warning("object held", object=object_id)

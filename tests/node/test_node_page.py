@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from page_house import PAGES, ROOT, Client, PageHouse, page_house, served
 
+from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.page import live, thumbnails, views, words
 from postgres import database
@@ -114,16 +116,28 @@ def test_what_has_no_picture_has_a_word(node: PageHouse, client: Client) -> None
     assert "deleted here" in client.get(f"/thumbnails/{node.enter(2)}/original").text
 
 
-def test_large_files_get_no_picture(
-    node: PageHouse, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_files_get_no_picture(node: PageHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caps come before any decoding, of the file and of its pixels."""
-    one, other = node.photograph(1), node.photograph(2)
+    path = node.spool.object(node.photograph(1))
+    small = thumbnails.thumbnail(path, decode_fundus)
+    assert small.jpeg
     monkeypatch.setattr(thumbnails, "MAX_PIXEL_BYTES", 160 * 160 * 3 - 1)
-    assert "too large" in client.get(f"/thumbnails/{one}/original").text
+    assert thumbnails.thumbnail(path, decode_fundus) == thumbnails.LARGE
     monkeypatch.setattr(thumbnails, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr(thumbnails, "read_file", None)
-    assert "too large" in client.get(f"/thumbnails/{other}/original").text
+    assert thumbnails.thumbnail(path, decode_fundus) == thumbnails.LARGE
+
+
+@pytest.mark.parametrize("end", [EndedError, EndlessError])
+def test_what_ends_over_a_picture(
+    node: PageHouse, client: Client, monkeypatch: pytest.MonkeyPatch, end: type[Exception]
+) -> None:
+    """A codec that crashes or freezes takes its own process with it, and not the page."""
+    one, other = node.photograph(1), node.photograph(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Apart, "call", lambda *_: (_ for _ in ()).throw(end))
+        assert "cannot be shown" in client.get(f"/thumbnails/{one}/original").text
+    assert client.get(f"/thumbnails/{other}/original").body[:2] == b"\xff\xd8"
 
 
 def test_pictures_are_bounded(
@@ -133,13 +147,13 @@ def test_pictures_are_bounded(
     ids = [node.photograph(number, size=400) for number in range(3)]
     monkeypatch.setattr(thumbnails, "MOST", 2)
     made = []
-    thumbnail = thumbnails.thumbnail
+    call = Apart.call
 
-    def counted(path: Path, decode: object) -> thumbnails.Small:
-        made.append(path)
-        return thumbnail(path, decode)  # type: ignore[arg-type]
+    def counted(apart: Apart, seconds: float, path: str, kind: str) -> bytes:
+        made.append(Path(path))
+        return call(apart, seconds, path, kind)
 
-    monkeypatch.setattr(thumbnails, "thumbnail", counted)
+    monkeypatch.setattr(Apart, "call", counted)
     for one in (ids[0], ids[1], ids[1], ids[2], ids[0]):
         assert len(client.get(f"/thumbnails/{one}/original").body) < 20_000
     assert made == [node.spool.object(one) for one in (ids[0], ids[1], ids[2], ids[0])]

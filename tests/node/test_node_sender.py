@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from archives import free_port
 from factories import make_fundus, make_pixels, save
 from medlocker_dicom.errors import NotDicomError, UsageError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
 from medlocker_dicom.node.config import DicomDestination
 from medlocker_dicom.node.outcome import Kind, Outcome, by_status
 from medlocker_dicom.node.sender import Senders
@@ -291,6 +292,28 @@ def test_only_implicit(sender: Callable[..., Senders], tmp_path: Path) -> None:
         assert sender(archive.port).send("archive", path).kind is Kind.STORED
     (encoded,) = archive.received.values()
     assert pixels_in(encoded) == dcmread(path).PixelData
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [(EndedError, "its codec crashed"), (EndlessError, "its codec takes too long")],
+)
+def test_a_codec_that_does_not_come_back(
+    sender: Callable[..., Senders],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: type[Exception],
+    words: str,
+) -> None:
+    """It has a process of its own: the object is parked, and nothing of it is left."""
+    (path,) = files(tmp_path, 1)
+    monkeypatch.setattr(Apart, "call", lambda *_: (_ for _ in ()).throw(end))
+    with scripted(syntaxes=[ImplicitVRLittleEndian]) as archive:
+        outcome = sender(archive.port).send("archive", path)
+    said = f"cannot be written as Implicit VR Little Endian ({words})"
+    assert outcome == Outcome(Kind.PARK, said)
+    assert archive.received == {}
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 

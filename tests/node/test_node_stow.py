@@ -18,9 +18,11 @@ from pydicom.uid import JPEG2000, UID, ExplicitVRLittleEndian, JPEG2000Lossless,
 
 from archives import DICOMWEB, Archive, free_port, orthanc_in
 from factories import make_fundus, make_pixels, save
+from medlocker_dicom.node.apart import Apart
 from medlocker_dicom.node.config import StowDestination
 from medlocker_dicom.node.outcome import Kind, Outcome
 from medlocker_dicom.node.sender import Senders
+from medlocker_dicom.node.sender_object import begin
 from medlocker_dicom.node.stow import StowSender
 from scripted_archive import listening
 
@@ -185,7 +187,9 @@ def test_the_password_is_told_to_nobody_else(
         assert outcome.kind is Kind.RETRY
         assert outcome.said.endswith("password: holds no password")
         secret.write_text(f"{PASSWORD}\nsecond line\n")
-        sender = StowSender(destination(f"http://127.0.0.1:{port}", **login), tmp_path)
+        sender = StowSender(
+            destination(f"http://127.0.0.1:{port}", **login), tmp_path, Apart(begin).call
+        )
         assert sender.send(path).kind is Kind.STORED
         sender.close()
     assert got[0][1]["Authorization"] == "Basic bm9kZTpjb3JyZWN0IGhvcnNlIGJhdHRlcnk="
@@ -212,7 +216,9 @@ def test_an_object_is_not_in_memory(tmp_path: Path) -> None:
     path = save(make_fundus(make_pixels((1, 2600, 2600, 3))), tmp_path)
     assert path.stat().st_size > 20_000_000
     with listening(_swallow) as port:
-        sender = StowSender(destination(f"http://127.0.0.1:{port}", timeout_s=10), tmp_path)
+        sender = StowSender(
+            destination(f"http://127.0.0.1:{port}", timeout_s=10), tmp_path, Apart(begin).call
+        )
         tracemalloc.start()
         try:
             outcome = sender.send(path)

@@ -212,7 +212,7 @@ def test_node_yaml_is_read_again(
 
 
 def test_a_lock_that_does_not_end(owner: Desk, peer: Callable[[str], object]) -> None:
-    """It is held, and its worker started anew, which takes up what comes after it."""
+    """It is held, where it stood is told, and its worker takes up what comes after it."""
     peer("storescu")
     endless = {"recipients": ["alice"], "models": ["dr_classifier_tiny"], "budget": 100_000}
     changes, there = {"lock_minutes": 0.05}, {"archive": _archive_at(archives.free_port())}
@@ -220,7 +220,8 @@ def test_a_lock_that_does_not_end(owner: Desk, peer: Callable[[str], object]) ->
         assert node.send(*owner.eyes("src", 2).iterdir()).returncode == 0
         node.wait_for({"held": 2}, PATIENCE)
         assert all("took longer than 0.05 minutes" in reason for reason in node.reasons())
-        assert '"a process ended"' in node.log
+        assert node.log.count("Timeout (0:00:03)!") == 2
+        assert '"a process ended"' not in node.log
 
 
 def test_from_pacs_to_archive_to_recipient(

@@ -19,18 +19,21 @@ from medlocker_dicom.errors import DiskFullError, VaultBusyError
 from medlocker_dicom.keyfile import load_identity
 from medlocker_dicom.node import commitment, logs
 from medlocker_dicom.node import ledger as queue
+from medlocker_dicom.node import locking as locking_now
 from medlocker_dicom.node import work as working
+from medlocker_dicom.node.apart import EndedError, EndlessError, UnbegunError
 from medlocker_dicom.node.audit import Auditor
 from medlocker_dicom.node.config import NodeConfig, load_config
 from medlocker_dicom.node.ledger import Arrival, Ledger, Sending, State, make_ledger
 from medlocker_dicom.node.lockers import Lockers
+from medlocker_dicom.node.locking import Locking
 from medlocker_dicom.node.logs import Log
 from medlocker_dicom.node.metrics import make_meters
-from medlocker_dicom.node.outcome import Kind, Outcome
+from medlocker_dicom.node.outcome import Kind, Outcome, delay_s
 from medlocker_dicom.node.retention import tidy
 from medlocker_dicom.node.routes import Facts, route_for
 from medlocker_dicom.node.spool import Spool
-from medlocker_dicom.node.work import Work, delay_s
+from medlocker_dicom.node.work import Work
 from medlocker_dicom.pipeline.lock import lock as lock_now
 from medlocker_dicom.vault.vault import open_vault
 
@@ -74,6 +77,7 @@ class Shop:
 
     desk: Desk
     work: Work
+    locking: Locking
     ledger: Ledger
     entered: Entered
     archive: Archive
@@ -132,18 +136,21 @@ def shop(office: Desk) -> Iterator[Shop]:
     ledger = make_ledger(place_of(str(config.spool / "queue.db")), entered)
     issuer = load_identity(config.issuer.read_bytes(), bytes)
     vault = open_vault(place_of(config.vault))
+    log, meters = Log("worker"), make_meters()
+    lockers = Lockers(vault, issuer)
+    locking = Locking(lambda: config, spool, ledger, lockers, log, meters)
     work = Work(
         lambda: config,
         spool,
         ledger,
-        Lockers(vault, issuer),
+        lambda _, object_id: locking(object_id),
         archive,  # type: ignore[arg-type]  # stands for it
-        Log("worker"),
+        log,
         Auditor(None, ("MEDLOCKER",), b"secret"),
-        make_meters(),
+        meters,
     )
     logs.start(config, b"secret", StringIO(), strict=True)
-    yield Shop(office, work, ledger, entered, archive)
+    yield Shop(office, work, locking, ledger, entered, archive)
     logs.stop()
     ledger.close()
     vault.close()
@@ -152,7 +159,8 @@ def shop(office: Desk) -> Iterator[Shop]:
 def with_route(shop: Shop, **route: Any) -> None:
     """Let node.yaml say something else from now on."""
     config = configured(shop.desk, route)
-    object.__setattr__(shop.work, "config", lambda: config)
+    for one in (shop.work, shop.locking):
+        object.__setattr__(one, "config", lambda: config)
 
 
 def test_a_photograph_is_locked_and_sent_everywhere(shop: Shop) -> None:
@@ -206,7 +214,7 @@ def test_a_file_without_the_vaults_word_is_not_sent(
     """A worker that ended before the vault knew: it locks again, and sends what the vault knows."""
     one = shop.receive(shop.desk.eye("a.dcm"))
     with monkeypatch.context() as patch:
-        patch.setattr(working, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(locking_now, "keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             shop.work.process(one)
     (orphan,) = shop.work.spool.results(one)
@@ -310,19 +318,47 @@ def test_an_object_that_ends_the_worker_is_held(shop: Shop) -> None:
     assert shop.state(one)[0] == State.DONE
 
 
-def test_an_object_that_froze_a_worker_is_held(shop: Shop) -> None:
-    """What let no thread of its worker run left a trace, by which the next holds it."""
+def apart(shop: Shop, *ends: Exception) -> None:
+    """Let the process that locks come to these ends, one after the other; then it locks."""
+    left = iter(ends)
+
+    def locking(_: float, object_id: str) -> None:
+        for end in left:
+            raise end
+        shop.locking(object_id)
+
+    object.__setattr__(shop.work, "locking", locking)
+
+
+def test_a_lock_that_does_not_end_is_held(shop: Shop) -> None:
+    """It is given up once; a retry begins anew."""
     one = shop.receive(shop.desk.eye("a.dcm"))
-    trace = shop.work.spool.trace(one)
-    trace.parent.mkdir()
-    trace.write_text("Timeout (0:31:30)!")
+    apart(shop, EndlessError())
     shop.run()
     state, reason = shop.state(one)
     assert (state, reason[:41]) == (State.HELD, "locking it took longer than 30 minutes, l")
     queue.retry(shop.ledger, one)
     shop.run()
     assert shop.state(one)[0] == State.DONE
-    assert not trace.exists()
+
+
+def test_a_process_that_ends_over_an_object(shop: Shop) -> None:
+    """Twice is begun again, at the third end it is held: the worker itself lives."""
+    one, other = (shop.receive(shop.desk.eye(name, number)) for number, name in enumerate("ab"))
+    apart(shop, *[EndedError()] * 5)
+    shop.run()
+    assert shop.state(one) == (State.HELD, "the process that locked it ended 3 times")
+    assert shop.state(other)[0] == State.DONE
+
+
+def test_a_process_that_cannot_begin(shop: Shop) -> None:
+    """What it needs is away: the object waits, and is not held for it."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    apart(shop, UnbegunError("the vault is away"))
+    shop.run()
+    assert shop.state(one) == (State.RECEIVED, "the vault is away")
+    ((_, (waiting,), wait),) = shop.entered.left
+    assert (waiting, wait > 0) == (one, True)
 
 
 def test_a_destination_that_does_not_take_it(shop: Shop) -> None:
@@ -392,7 +428,7 @@ def test_grants_last_from_the_moment_of_the_lock(shop: Shop) -> None:
     tiny = {"recipients": ["alice"], "models": ["dr_classifier_tiny"]}
     with_route(shop, lock=tiny | {"expires_days": 9})
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    made = shop.work.lockers.make(shop.work.config().routes[0].lock, now)
+    made = shop.locking.lockers.make(shop.work.config().routes[0].lock, now)
     assert made.expires == datetime(2026, 1, 10, tzinfo=UTC)
 
 
@@ -425,7 +461,7 @@ def test_two_that_lock_the_same_make_one_lock(
             shop.work.process(one)
         return made
 
-    monkeypatch.setattr(working, "lock", lock)
+    monkeypatch.setattr(locking_now, "lock", lock)
     shop.run()
     assert shop.state(one) == (State.DONE, "")
     assert next(others, None) is None

@@ -11,14 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.syntaxes import SOURCE_CLASSES
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.audit import Moved
 from medlocker_dicom.node.ledger import State
 from medlocker_dicom.node.page import kept, live, views
 from medlocker_dicom.node.page.site import NO_STUDY, render
-from medlocker_dicom.node.page.thumbnails import decode_result
 from medlocker_dicom.node.page.views import PAGE, Cursor
 
 if TYPE_CHECKING:
@@ -155,7 +153,7 @@ async def original(asked: Asked) -> Response:
     """Show an object as it came in, small."""
     _check_shown(asked)
     path = asked.site.spool.object(asked.object_id)
-    return _picture(await asked.site.thumbnails.of(path, decode_fundus))
+    return _picture(await asked.site.thumbnails.of(path, locked=False))
 
 
 async def locked(asked: Asked) -> Response:
@@ -165,7 +163,7 @@ async def locked(asked: Asked) -> Response:
     if not row.result:
         raise HTTPException(404)
     path = asked.site.spool.result(row.id, row.result)
-    return _picture(await asked.site.thumbnails.of(path, decode_result))
+    return _picture(await asked.site.thumbnails.of(path, locked=True))
 
 
 def _check_shown(asked: Asked) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 from anyio.to_thread import run_sync
 from PIL import Image
 
-from medlocker_dicom.dicom.fundus import Fundus
+from medlocker_dicom.dicom.fundus import Fundus, decode_fundus
 from medlocker_dicom.dicom.locked import decode_locked
 from medlocker_dicom.dicom.reading import parsing, read_file
 from medlocker_dicom.errors import MedLockerError, PixelLayoutError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from pydicom.dataset import Dataset
 
@@ -27,6 +28,8 @@ _QUALITY: Final = 80
 #: Most bytes of a file, and of its decoded pixels, that a picture is made of.
 MAX_FILE_BYTES: Final = 128 << 20
 MAX_PIXEL_BYTES: Final = 256 << 20
+_LONGEST_S: Final = 60.0
+_JPEG: Final = b"\xff\xd8"
 #: Most pictures that are kept, about 10 kB each.
 MOST: Final = 400
 
@@ -44,7 +47,7 @@ UNREADABLE: Final = Small(b"", "cannot be shown")
 
 
 class Thumbnails:
-    """The last `MOST` pictures, by the files that they show; one at a time is made.
+    """The last `MOST` pictures, by the files that they show; one at a time is made, apart.
 
     Used from one event loop.
     """
@@ -52,20 +55,21 @@ class Thumbnails:
     def __init__(self) -> None:
         self._kept: OrderedDict[Path, Small] = OrderedDict()
         self._one = anyio.CapacityLimiter(1)
+        self._apart = Apart(begin)
 
-    async def of(self, path: Path, decode: Callable[[Dataset], Fundus]) -> Small:
+    async def of(self, path: Path, *, locked: bool) -> Small:
         """Give the picture of a file in the spool, whose content never changes.
 
         Parameters
         ----------
         path
             Which.
-        decode
-            `decode_fundus` for what came in, `decode_result` for what locking made of it.
+        locked
+            Whether it is what locking made, and not what came in.
         """
         if path not in self._kept:
-            made = await run_sync(thumbnail, path, decode, limiter=self._one)
-            if made is GONE:
+            made = await run_sync(self._made, path, locked, limiter=self._one)
+            if made == GONE:
                 return made
             self._kept[path] = made
             while len(self._kept) > MOST:
@@ -73,9 +77,26 @@ class Thumbnails:
         self._kept.move_to_end(path)
         return self._kept[path]
 
+    def _made(self, path: Path, locked: bool) -> Small:  # noqa: FBT001  run_sync's
+        try:
+            said = self._apart.call(_LONGEST_S, str(path), "locked" if locked else "")
+        except (EndedError, EndlessError, MedLockerError):
+            return UNREADABLE
+        return Small(said, "") if said.startswith(_JPEG) else Small(b"", said.decode())
+
     def word(self, path: Path) -> str:
         """Give the word that stands for a picture, as far as it was tried; empty for none."""
         return self._kept[path].word if path in self._kept else ""
+
+
+def begin() -> Callable[[str, str], bytes]:
+    """Begin to make pictures, see `apart`."""
+    return _small
+
+
+def _small(path: str, locked: str) -> bytes:
+    made = thumbnail(Path(path), decode_result if locked else decode_fundus)
+    return made.jpeg or made.word.encode()
 
 
 def decode_result(ds: Dataset) -> Fundus:
