@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 import multiprocessing
 import os
 import signal
+import warnings
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
@@ -56,6 +58,7 @@ class Apart:
     ----------
     begin
         Function of a module, called in the process: makes what answers calls, from words to bytes.
+        It sets up a log, or is `quiet`.
     arguments
         Of `begin`.
     """
@@ -130,6 +133,12 @@ class Apart:
         if self._line is not None:
             self._line.close()
         self._process = self._line = None
+
+
+def quiet() -> None:
+    """Let libraries say nothing, in a process that has no log: their words may be a patient's."""
+    logging.disable()
+    warnings.simplefilter("ignore")
 
 
 def _be(line: Connection, begin: Begin, arguments: tuple[Any, ...]) -> None:

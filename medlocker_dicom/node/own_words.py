@@ -26,8 +26,8 @@ _LONGEST: Final = 1000  # characters of a text that is looked for
 def own_words(text: str) -> str | None:
     """Return a text as our source says it; None where it says nothing like it.
 
-    None as well where our source cannot be read this once (see `parse`; it may just be replaced by a
-    newer version): who logs is in the middle of something.
+    None as well where our source cannot be read this once (see `parse`; or a newer version is just
+    being installed): who logs is in the middle of something.
     """
     try:
         return _in(text, _once(_here)) or _in(text, _once(_everywhere))

@@ -252,13 +252,14 @@ class Receiver:
         except Exception as error:  # noqa: BLE001  pynetdicom would log it, and accept
             self.log.error("association not judged", kind=type(error).__name__)  # noqa: TRY400  as below
         if refusal is not None:
-            # Before it is told of: whatever becomes of that, nobody is let in.
-            association.acse.send_reject(*refusal.codes)
-            association.kill()
-            self.log.warning("association refused", reason=refusal.reason, **vars(caller))
-            if refusal.alert is not None:
-                peer = audit.Peer(caller.calling_ae_title, caller.address)
-                self.auditor.refused(peer, refusal.alert)
+            try:
+                self.log.warning("association refused", reason=refusal.reason, **vars(caller))
+                if refusal.alert is not None:
+                    peer = audit.Peer(caller.calling_ae_title, caller.address)
+                    self.auditor.refused(peer, refusal.alert)
+            finally:  # whether that can be told or not
+                association.acse.send_reject(*refusal.codes)
+                association.kill()
 
     def _refusal(
         self, server: Listener, association: Association, caller: Caller

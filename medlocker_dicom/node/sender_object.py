@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from medlocker_dicom.errors import NotDicomError, TransferSyntaxError
 from medlocker_dicom.files import PART, output_error
-from medlocker_dicom.node.apart import EndedError, EndlessError
+from medlocker_dicom.node.apart import EndedError, EndlessError, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +155,7 @@ def _write_apart(source: Sendable, syntax: UID, part: str, convert: Convert) -> 
 
 def begin() -> Callable[[str, str, str], bytes]:
     """Begin to convert files, see `apart`."""
+    quiet()
     return _convert
 
 

@@ -1,11 +1,13 @@
 """What happens apart: it answers, crashes, freezes, or cannot begin, and nothing else notices."""
 
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -13,7 +15,7 @@ from threading import Thread
 import pytest
 
 from medlocker_dicom.errors import MedLockerError, VaultError
-from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, UnbegunError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, UnbegunError, quiet
 
 SOON = 60.0  # s
 
@@ -35,6 +37,10 @@ def do(what: str, more: str = "") -> bytes:
         re.match("(a+)+$", "a" * 60 + "b")
     elif what == "sleep":
         time.sleep(600)
+    elif what == "warn":
+        quiet()
+        warnings.warn("Doe^Jane", stacklevel=1)
+        logging.getLogger("pydicom").error("Doe^Jane")
     elif what == "raise":
         raise RuntimeError("Doe^Jane")
     elif what == "refuse":
@@ -90,6 +96,12 @@ def test_an_error_of_ours_comes_back() -> None:
         apart.call(SOON, "refuse", "start it")
     assert caught.value.hint == "start it"
     assert process_of(apart) == before
+
+
+def test_libraries_are_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    """What they warn of and log may be a patient's, and goes nowhere."""
+    assert Apart(begin).call(SOON, "warn").endswith(b"warn")
+    assert "Doe" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

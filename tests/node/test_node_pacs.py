@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -279,24 +280,26 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 def test_the_backup_unit_copies_and_tidies(owner: Desk) -> None:
-    """Its own words, as its shell gets them: a copy that is sound; old ones go, others stay."""
+    """Its own words, as its shell gets them: a copy that is sound; others thin out with age."""
     copies = owner / "copies"
     copies.mkdir()
-    for name in ("vault-20260101T000000Z.db", "other.db"):
+    hours = [
+        datetime(2026, 1, 1, 0, 3, 20, tzinfo=UTC) + timedelta(hours=n) for n in range(24 * 70)
+    ]
+    names = [f"vault-{one:%Y%m%dT%H%M%SZ}.db" for one in hours]
+    others = {"other.db", "vault-of-last-year.db"}
+    for name in [*names, *others, ".vault-20260101T000000Z.db.x1y2.part"]:
         (copies / name).write_bytes(b"")
-        os.utime(copies / name, (0, 0))
-    (copies / "vault-recent.db").write_bytes(b"")
     text = (PACS / "medlocker-backup.service").read_text()
     program = f"{sys.executable} -m medlocker_dicom.cli.main"
     vault = owner / "data" / "medlocker" / "vault.db"
-    for script in re.findall(r"^ExecStart(?:Post)?=/bin/sh -ec '(.*)'$", text, re.MULTILINE):
+    for script in re.findall(r"^ExecStart(?:Pre)?=/bin/sh -ec '(.*)'$", text, re.MULTILINE):
         words = script.replace("/opt/medlocker/bin/medlocker", program).replace("%%", "%")
         environment = os.environ | {"VAULT": str(vault), "COPIES": str(copies)}
         subprocess.run(["/bin/sh", "-ec", words], env=environment, check=True)
-    (copy,) = copies.glob("vault-2*.db")
-    assert sorted(copies.iterdir()) == sorted(
-        [copy, copies / "other.db", copies / "vault-recent.db"]
-    )
+    (copy,) = (one for one in copies.glob("vault-2*.db") if one.name not in names)
+    daily = [name for name in names[:-48] if "T00" in name][-60:]
+    assert {one.name for one in copies.iterdir()} == {copy.name, *names[-48:], *daily, *others}
     assert "all in order" in owner.good("vault", "check", "--vault", copy).out
 
 

@@ -15,7 +15,7 @@ from medlocker_dicom.dicom.fundus import Fundus, decode_fundus
 from medlocker_dicom.dicom.locked import decode_locked
 from medlocker_dicom.dicom.reading import parsing, read_file
 from medlocker_dicom.errors import MedLockerError, PixelLayoutError
-from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,7 @@ class Thumbnails:
 
 def begin() -> Callable[[str, str], bytes]:
     """Begin to make pictures, see `apart`."""
+    quiet()
     return _small
 
 
