@@ -61,8 +61,11 @@ class Spool:
             They cannot be made or written.
         """
         try:
-            for kind in ("", "incoming", "objects", "results"):
+            shards = [f"objects/{number:02x}" for number in range(256)]
+            for kind in ("", "incoming", "objects", "results", *shards):
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_folder(self.root / "objects")  # once, and not for each object
+            sync_folder(self.root)
             probe = self.incoming / f".probe{PART}"
             probe.write_bytes(b"")
             probe.unlink()
@@ -110,7 +113,7 @@ class Spool:
         Parameters
         ----------
         part
-            Whole, in `incoming`.
+            Whole, in `incoming` of a spool that is prepared.
         object_id
             64 hexadecimal digits.
 
@@ -121,7 +124,6 @@ class Spool:
         """
         path = self.object(object_id)
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
             descriptor = os.open(part, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -129,7 +131,6 @@ class Spool:
                 os.close(descriptor)
             part.replace(path)
             sync_folder(path.parent)
-            sync_folder(path.parent.parent)
         except OSError as error:
             raise output_error(path, error) from error
         return path
