@@ -153,7 +153,7 @@ FAMILY = (
         "Simonyan K., Zisserman A. Very deep convolutional networks for large-scale image "
         "recognition. ICLR 2015",
         ("features.13", "features.23", "features.33", "features.43"),
-        stages({96: 4, 128: 2}),
+        stages({96: 4, 128: 1}),
         input_size=128,
         remark="With batch normalisation, and with the mean over all places instead of the two "
         "layers of 4096, which keeps its weights small.",
