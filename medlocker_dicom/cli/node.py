@@ -251,6 +251,7 @@ def _work_alone(config: NodeConfig, name: str) -> None:
     with working(place, config, job, name, log):
         log.info("worker started")
         ended.wait()
+        locking.close()
     senders.close()
     auditor.close()
     ledger.close()
@@ -260,13 +261,11 @@ def _lock(config: NodeConfig) -> Locking:
     """Begin to lock, in a process apart."""
     from medlocker_dicom.node.lockers import Lockers  # noqa: PLC0415  the engine
     from medlocker_dicom.node.locking import Locking  # noqa: PLC0415  the same
-    from medlocker_dicom.node.metrics import make_meters  # noqa: PLC0415  the node's libraries
-    from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the same
+    from medlocker_dicom.node.workflows import open_ledger  # noqa: PLC0415  the node's libraries
 
     log, issuer = _log(config, "worker"), read_private(config.issuer, config.issuer_passphrase_file)
-    lockers, meters = Lockers(_vault(config), issuer), make_meters(config.spool / METERS)
-    ledger = open_ledger(_place(config))
-    return Locking(lambda: config, _spool(config), ledger, lockers, log, meters)
+    lockers, ledger = Lockers(_vault(config), issuer), open_ledger(_place(config))
+    return Locking(lambda: config, _spool(config), ledger, lockers, log)
 
 
 def _show(config: NodeConfig) -> None:

@@ -259,9 +259,29 @@ def begin(ledger: Ledger, object_id: str) -> int:
 
 
 def postpone(  # noqa: PLR0913, PLR0917  what a try came to
-    ledger: Ledger, object_id: str, tries: int, reason: str, hint: str, delay_s: float
+    ledger: Ledger,
+    object_id: str,
+    tries: int,
+    reason: str,
+    hint: str,
+    delay_s: float,
+    *,
+    starts: int = 0,
 ) -> bool:
     """Enter that try `tries` + 1 at an object came to nothing, and when it is tried again.
+
+    Parameters
+    ----------
+    ledger, object_id
+        Which.
+    tries
+        In its row, before this one.
+    reason, hint
+        Why, and what to do.
+    delay_s
+        Seconds until the next.
+    starts
+        Beginnings that came to no end, as `begin` gave them.
 
     Returns
     -------
@@ -272,7 +292,7 @@ def postpone(  # noqa: PLR0913, PLR0917  what a try came to
         row = _object_row(connection, object_id)
         if row.state != State.RECEIVED or row.tries != tries:
             return False
-        more: dict[str, str | int] = {"tries": tries + 1, "starts": 0}
+        more: dict[str, str | int] = {"tries": tries + 1, "starts": starts}
         more |= {"reason": reason, "hint": hint}
         _change(connection, object_id, State.RECEIVED, ledger.now(), **more)
         _enqueue_process(connection, ledger, object_id, tries + 2, delay_s)

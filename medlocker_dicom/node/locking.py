@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from medlocker_dicom.node.ledger import Ledger
     from medlocker_dicom.node.lockers import Lockers
     from medlocker_dicom.node.logs import Log
-    from medlocker_dicom.node.metrics import Meters
     from medlocker_dicom.node.spool import Spool
 
 #: Until a full disk is looked at again, at most: it has room as soon as something was delivered.
@@ -63,8 +62,8 @@ class Locking:
         The queue.
     lockers
         Make lockers, and know the vault.
-    log, meters
-        Are told what was done; never of a patient.
+    log
+        Is told what was done; never of a patient.
     clock
         Gives the time with a time zone.
     """
@@ -74,11 +73,15 @@ class Locking:
     ledger: Ledger
     lockers: Lockers
     log: Log
-    meters: Meters
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __call__(self, object_id: str) -> bytes:
-        """Lock an object by its route, hold it or postpone it, and enter which; gives nothing.
+        """Lock an object by its route, hold it or postpone it, and enter which.
+
+        Returns
+        -------
+        bytes
+            Seconds that the lock took, as a decimal number; empty where there was none.
 
         Raises
         ------
@@ -87,7 +90,7 @@ class Locking:
         """
         row = queue.find(self.ledger, object_id)
         try:
-            self._process(row)
+            return self._process(row)
         except (OutputError, VaultError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else LONGEST_DELAY_S
             wait = min(delay_s(row.tries), longest)
@@ -103,14 +106,15 @@ class Locking:
             self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
         return b""
 
-    def _process(self, row: Row[tuple[object, ...]]) -> None:
+    def _process(self, row: Row[tuple[object, ...]]) -> bytes:
         self.spool.check_reserve()
         ds = read_file(self.spool.object(row.id))
         facts = facts_of(row.calling_ae_title, row.sop_class_uid, ds)
         route = route_for(self.config(), facts)
         if route is None:
             self._hold(row.id, _NO_ROUTE, "add a route, then retry")
-            return
+            return b""
+        began = monotonic()
         try:
             result_uid, attempt = self._locked(row, ds, route)
         except DuplicateInstanceError as error:  # it could be locked: it may not leave as it came
@@ -120,8 +124,11 @@ class Locking:
         except (SourceError, PlacementError) as error:
             self._pass_or_hold(row, route, route.not_lockable, error)
         else:
+            seconds = monotonic() - began
             self._send(row.id, State.LOCKED, route, result_uid, attempt)
             self.log.info("locked", object=row.id, route=route.name)
+            return f"{seconds:.3f}".encode()
+        return b""
 
     def _locked(self, row: Row[tuple[object, ...]], ds: Dataset, route: Route) -> tuple[str, str]:
         """Lock an object: file first, then vault; give its UID and the name of the attempt."""
@@ -132,9 +139,7 @@ class Locking:
             check_new(connection, str(row.sop_instance_uid))
         now = self.clock()
         locker = self.lockers.make(route.lock, now)
-        began = monotonic()
         made = lock(decode_fundus(ds), locker, now=now)
-        self.meters.locked(monotonic() - began)
         # Named after a grant: the vault tells later whether this is the file that it knows.
         attempt = made.grants[0].grant_id.hex()
         self.spool.write_result(row.id, attempt, to_bytes(made.ds))

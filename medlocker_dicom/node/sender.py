@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from medlocker_dicom.errors import TransferSyntaxError, UsageError
-from medlocker_dicom.node.apart import Apart
+from medlocker_dicom.node.apart import Apart, EndedError
 from medlocker_dicom.node.config import StowDestination
 from medlocker_dicom.node.outcome import Kind, Outcome
 from medlocker_dicom.node.sender_link import (
@@ -17,7 +17,7 @@ from medlocker_dicom.node.sender_link import (
     establish,
     tried,
 )
-from medlocker_dicom.node.sender_object import Sendable, begin, converted, sendable
+from medlocker_dicom.node.sender_object import CRASHED, Sendable, begin, converted, sendable
 from medlocker_dicom.node.stow import StowSender
 from medlocker_dicom.node.tls import client_context
 
@@ -65,8 +65,10 @@ class Senders:
         scratch: Path,
     ) -> None:
         self._senders: dict[str, Sender] = {}
-        convert = Apart(begin).call
+        self._aparts: list[Apart] = []
         for name, one in destinations.items():
+            self._aparts.append(Apart(begin))  # of its own: a codec that is slow holds up no other
+            convert = self._aparts[-1].call
             if isinstance(one, StowDestination):
                 self._senders[name] = StowSender(one, scratch, convert)
             else:
@@ -101,6 +103,8 @@ class Senders:
 
     def close(self) -> None:
         """Release the associations and connections that wait for a next file."""
+        for apart in self._aparts:
+            apart.close()
         for sender in self._senders.values():
             sender.close()
 
@@ -169,8 +173,11 @@ class DicomSender:
             return _unwanted(source)
         if chosen == source.syntax:
             return link.store(source.path)
-        with converted(source, chosen, self._scratch, self._convert) as path:
-            return link.store(path)
+        try:
+            with converted(source, chosen, self._scratch, self._convert) as path:
+                return link.store(path)
+        except EndedError:
+            return CRASHED
 
     def _take(self, needed: list[Wanted]) -> Link | None:
         """Take an association that waits, if one was asked for all that is needed."""

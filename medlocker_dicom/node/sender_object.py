@@ -28,9 +28,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from medlocker_dicom.errors import NotDicomError, TransferSyntaxError
+from medlocker_dicom.errors import NotDicomError, OutputError, TransferSyntaxError
 from medlocker_dicom.files import PART, output_error
-from medlocker_dicom.node.apart import EndedError, EndlessError, quiet
+from medlocker_dicom.node.apart import EndlessError, UnbegunError, quiet
+from medlocker_dicom.node.outcome import FEW_TRIES, Kind, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 NATIVE: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """What any uncompressed or losslessly compressed object can be turned into, the better first."""
+CRASHED: Final = Outcome(Kind.RETRY, "its codec crashed, or had no memory", FEW_TRIES)
+"""What became of an object whose conversion ended with its process."""
 _LOSSLESS: Final = frozenset(
     {
         *NATIVE,
@@ -54,7 +57,7 @@ _LOSSLESS: Final = frozenset(
 )
 _PIXEL_DATA: Final = 0x7FE00010
 _LARGE: Final = 1 << 16  # bytes from which on a value stays in its file
-_LONGEST_S: Final = 600.0  # for an object, once its turn has come
+_LONGEST_S: Final = 1800.0  # for an object, once its turn has come
 _MOST_NATIVE: Final = 0xFFFFFFFE  # bytes of a value whose length is written (PS3.5 7.1.1)
 
 
@@ -128,7 +131,9 @@ def converted(source: Sendable, syntax: UID, folder: Path, convert: Convert) -> 
     TransferSyntaxError
         It cannot be.
     OutputError
-        The folder cannot be written.
+        The folder cannot be written, or the process apart cannot begin.
+    EndedError
+        That ended while it wrote.
     """
     if syntax not in NATIVE or syntax not in source.candidates:
         raise TransferSyntaxError(f"{source.syntax.name} cannot become {syntax.name} without loss")
@@ -143,8 +148,8 @@ def converted(source: Sendable, syntax: UID, folder: Path, convert: Convert) -> 
 def _write_apart(source: Sendable, syntax: UID, part: str, convert: Convert) -> None:
     try:
         said = convert(_LONGEST_S, str(source.path), syntax, part).decode()
-    except EndedError:
-        said = "its codec crashed"
+    except UnbegunError as error:
+        raise OutputError(str(error), error.hint) from error
     except EndlessError:
         said = "its codec takes too long"
     if said.isdecimal():

@@ -20,8 +20,9 @@ from urllib3.exceptions import HTTPError
 
 from medlocker_dicom.errors import TransferSyntaxError, UsageError
 from medlocker_dicom.files import output_error
+from medlocker_dicom.node.apart import EndedError
 from medlocker_dicom.node.outcome import FEW_TRIES, Kind, Outcome, by_status, words_of
-from medlocker_dicom.node.sender_object import converted, sendable
+from medlocker_dicom.node.sender_object import CRASHED, converted, sendable
 from medlocker_dicom.node.sender_sockets import network_words
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class StowSender:
                 return self._post(part)[0]
         except TransferSyntaxError as error:
             return Outcome(Kind.PARK, f"{outcome.said}; {error}")
+        except EndedError:
+            return CRASHED
 
     def close(self) -> None:
         """Close the connections that wait for a next file."""

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 #: Beginnings without an end after which an object is held: it may be what ends the worker.
 MOST_STARTS: Final = 20
-#: Ends of the process that locks, without one of the worker, after which it is held.
-_MOST_ENDS: Final = 3
+#: Of the same, where it is the process that locks which ends.
+_MOST_ENDS: Final = 5
 #: Seconds until a destination that has promised nothing is asked again.
 _COMMIT_S: Final = 300.0
 _LOOK: Final = "look at the object and at the worker's log, then retry"
@@ -97,7 +97,7 @@ class Work:
     config: Callable[[], NodeConfig]
     spool: Spool
     ledger: Ledger
-    locking: Callable[[float, str], object]
+    locking: Callable[[float, str], bytes]
     senders: Senders
     log: Log
     auditor: Auditor
@@ -108,28 +108,35 @@ class Work:
         row = queue.find(self.ledger, object_id)
         if row.state != State.RECEIVED:
             return
-        if queue.begin(self.ledger, object_id) > MOST_STARTS:
+        starts = queue.begin(self.ledger, object_id)
+        if starts > MOST_STARTS:
             self._hold(object_id, f"the worker ended {MOST_STARTS} times while it worked on this")
             return
         minutes = self.config().lock_minutes
-        for _ in range(_MOST_ENDS):
-            try:
-                self.locking(60 * minutes, object_id)
-            except UnbegunError as error:
-                wait = delay_s(row.tries)
-                queue.postpone(self.ledger, object_id, row.tries, str(error), error.hint, wait)
-                self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
-            except EndlessError:
-                self._hold(
-                    object_id,
-                    f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml",
-                    "look at the object and at its route's budget, then retry",
-                )
-            except EndedError:
-                self.log.error("a process ended", object=object_id)  # noqa: TRY400  no traceback
-                continue
-            return
-        self._hold(object_id, f"the process that locked it ended {_MOST_ENDS} times")
+        try:
+            seconds = self.locking(60 * minutes, object_id)
+        except UnbegunError as error:
+            self._postpone(row, str(error), error.hint, starts=0)
+        except EndlessError:
+            self._hold(
+                object_id,
+                f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml",
+                "look at the object and at its route's budget, then retry",
+            )
+        except EndedError as error:
+            self.log.error("a process ended", object=object_id, number=error.args[0])  # noqa: TRY400  no traceback
+            if starts < _MOST_ENDS:
+                self._postpone(row, "the process that locked it ended", _LOOK, starts=starts)
+            else:
+                self._hold(object_id, f"the process that locked it ended, after {starts} tries")
+        else:
+            if seconds:
+                self.meters.locked(float(seconds))
+
+    def _postpone(self, row: Row[Any], reason: str, hint: str, starts: int) -> None:
+        wait = delay_s(row.tries)
+        queue.postpone(self.ledger, row.id, row.tries, reason, hint, wait, starts=starts)
+        self.log.warning("object postponed", object=row.id, next_try_s=wait)
 
     def _hold(self, object_id: str, reason: str, hint: str = _LOOK) -> None:
         if queue.hold(self.ledger, object_id, reason, hint, None):

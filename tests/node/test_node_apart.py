@@ -1,5 +1,6 @@
 """What happens apart: it answers, crashes, freezes, or cannot begin, and nothing else notices."""
 
+import errno
 import logging
 import os
 import re
@@ -9,13 +10,21 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from medlocker_dicom.errors import MedLockerError, VaultError
-from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, UnbegunError, quiet
+from medlocker_dicom.node.apart import (
+    Apart,
+    ClosedError,
+    EndedError,
+    EndlessError,
+    UnbegunError,
+    quiet,
+)
 
 SOON = 60.0  # s
 
@@ -116,17 +125,51 @@ def test_what_cannot_begin(name: str, words: str, capfd: pytest.CaptureFixture[s
     assert "Doe" not in "".join(capfd.readouterr())
 
 
+def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call begins one."""
+    apart = Apart(begin)
+    with monkeypatch.context() as patch:
+        refused = OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        patch.setattr(SpawnProcess, "start", lambda _: (_ for _ in ()).throw(refused))
+        with pytest.raises(UnbegunError, match="temporarily unavailable"):
+            apart.call(SOON, "hello")
+    assert process_of(apart) != os.getpid()
+
+
+def test_it_is_closed_while_it_works() -> None:
+    """Whoever waits is told, by what no handler of errors takes for an end of the work."""
+    apart, told = Apart(begin), []
+    left = Path(f"/proc/{process_of(apart)}")
+
+    def wait() -> None:
+        with pytest.raises(ClosedError):
+            apart.call(SOON, "sleep")
+        told.append("closed")
+
+    thread = Thread(target=wait)
+    thread.start()
+    time.sleep(0.5)
+    apart.close()
+    thread.join(SOON)
+    assert told == ["closed"]
+    assert not issubclass(ClosedError, Exception)
+    assert not left.exists()
+    with pytest.raises(ClosedError):
+        apart.call(SOON, "hello")
+
+
 def test_it_does_not_outlive_its_time(tmp_path: Path) -> None:
-    """Who has it is killed while it is frozen: it ends by itself, and so does one that waits."""
+    """Who has it is killed while it is frozen, works or waits: it ends by itself."""
     code = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from threading import Thread
 from test_node_apart import Apart, begin, process_of
 if __name__ == "__main__":
-    frozen, waiting = Apart(begin), Apart(begin)
-    print(process_of(frozen), process_of(waiting), flush=True)
+    frozen, busy, waiting = Apart(begin), Apart(begin), Apart(begin)
+    print(*map(process_of, (frozen, busy, waiting)), flush=True)
     Thread(target=frozen.call, args=(3.0, "freeze"), daemon=True).start()
+    Thread(target=busy.call, args=(600.0, "sleep"), daemon=True).start()
     import time; time.sleep(1)
     os.kill(os.getpid(), 9)
 """
@@ -136,7 +179,7 @@ if __name__ == "__main__":
     said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     until = time.monotonic() + 30
     left = [Path(f"/proc/{number}") for number in said.stdout.decode().split()]
-    assert len(left) == 2
+    assert len(left) == 3
     while any(one.exists() for one in left):
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -298,7 +298,7 @@ def test_the_backup_unit_copies_and_tidies(owner: Desk) -> None:
         environment = os.environ | {"VAULT": str(vault), "COPIES": str(copies)}
         subprocess.run(["/bin/sh", "-ec", words], env=environment, check=True)
     (copy,) = (one for one in copies.glob("vault-2*.db") if one.name not in names)
-    daily = [name for name in names[:-48] if "T00" in name][-60:]
+    daily = list({name[:14]: name for name in names[:-48]}.values())[-60:]
     assert {one.name for one in copies.iterdir()} == {copy.name, *names[-48:], *daily, *others}
     assert "all in order" in owner.good("vault", "check", "--vault", copy).out
 

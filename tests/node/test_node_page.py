@@ -11,7 +11,7 @@ from page_house import PAGES, ROOT, Client, PageHouse, page_house, served
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, UnbegunError
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.page import live, thumbnails, views, words
 from postgres import database
@@ -128,16 +128,24 @@ def test_large_files_get_no_picture(node: PageHouse, monkeypatch: pytest.MonkeyP
     assert thumbnails.thumbnail(path, decode_fundus) == thumbnails.LARGE
 
 
-@pytest.mark.parametrize("end", [EndedError, EndlessError])
+@pytest.mark.parametrize(
+    ("end", "again"), [(EndedError(-9), True), (UnbegunError(""), True), (EndlessError(), False)]
+)
 def test_what_ends_over_a_picture(
-    node: PageHouse, client: Client, monkeypatch: pytest.MonkeyPatch, end: type[Exception]
+    node: PageHouse,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Exception,
+    again: bool,  # noqa: FBT001  a parameter of the test
 ) -> None:
-    """A codec that crashes or freezes takes its own process with it, and not the page."""
+    """A codec takes its own process with it; what may pass is tried again, what froze is not."""
     one, other = node.photograph(1), node.photograph(2)
     with monkeypatch.context() as patch:
         patch.setattr(Apart, "call", lambda *_: (_ for _ in ()).throw(end))
         assert "cannot be shown" in client.get(f"/thumbnails/{one}/original").text
-    assert client.get(f"/thumbnails/{other}/original").body[:2] == b"\xff\xd8"
+    for which, shown in ((one, again), (other, True)):
+        picture = client.get(f"/thumbnails/{which}/original").body[:2] == b"\xff\xd8"
+        assert picture is shown
 
 
 def test_pictures_are_bounded(

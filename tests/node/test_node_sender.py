@@ -14,12 +14,13 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from archives import free_port
 from factories import make_fundus, make_pixels, save
-from medlocker_dicom.errors import NotDicomError, UsageError
-from medlocker_dicom.node.apart import Apart, EndedError, EndlessError
+from medlocker_dicom.errors import NotDicomError, OutputError, UsageError
+from medlocker_dicom.node.apart import Apart, EndedError, EndlessError, UnbegunError
 from medlocker_dicom.node.config import DicomDestination
 from medlocker_dicom.node.outcome import Kind, Outcome, by_status
 from medlocker_dicom.node.sender import Senders
 from medlocker_dicom.node.sender_link import IDLE_S
+from medlocker_dicom.node.sender_object import CRASHED
 from scripted_archive import Act, listening, relay, scripted
 
 SLOW_S = 1.5  # until a silent peer is given up, in these tests
@@ -295,26 +296,40 @@ def test_only_implicit(sender: Callable[..., Senders], tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize(
-    ("end", "words"),
-    [(EndedError, "its codec crashed"), (EndlessError, "its codec takes too long")],
+PARKED = Outcome(
+    Kind.PARK, "cannot be written as Implicit VR Little Endian (its codec takes too long)"
 )
+
+
+@pytest.mark.parametrize(("end", "expected"), [(EndedError, CRASHED), (EndlessError, PARKED)])
 def test_a_codec_that_does_not_come_back(
     sender: Callable[..., Senders],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     end: type[Exception],
-    words: str,
+    expected: Outcome,
 ) -> None:
-    """It has a process of its own: the object is parked, and nothing of it is left."""
+    """It has a process of its own: tried some times or parked, and nothing of it is left."""
     (path,) = files(tmp_path, 1)
     monkeypatch.setattr(Apart, "call", lambda *_: (_ for _ in ()).throw(end))
     with scripted(syntaxes=[ImplicitVRLittleEndian]) as archive:
         outcome = sender(archive.port).send("archive", path)
-    said = f"cannot be written as Implicit VR Little Endian ({words})"
-    assert outcome == Outcome(Kind.PARK, said)
+    assert outcome == expected
     assert archive.received == {}
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_conversion_that_cannot_begin(
+    sender: Callable[..., Senders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory for another process: an error that passes, and no fault of the object's."""
+    (path,) = files(tmp_path, 1)
+    monkeypatch.setattr(Apart, "call", lambda *_: (_ for _ in ()).throw(UnbegunError("no memory")))
+    with (
+        scripted(syntaxes=[ImplicitVRLittleEndian]) as archive,
+        pytest.raises(OutputError, match="no memory"),
+    ):
+        sender(archive.port).send("archive", path)
 
 
 def test_no_context(sender: Callable[..., Senders], tmp_path: Path) -> None:

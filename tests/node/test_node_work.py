@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def shop(office: Desk) -> Iterator[Shop]:
     vault = open_vault(place_of(config.vault))
     log, meters = Log("worker"), make_meters()
     lockers = Lockers(vault, issuer)
-    locking = Locking(lambda: config, spool, ledger, lockers, log, meters)
+    locking = Locking(lambda: config, spool, ledger, lockers, log)
     work = Work(
         lambda: config,
         spool,
@@ -322,10 +323,10 @@ def apart(shop: Shop, *ends: Exception) -> None:
     """Let the process that locks come to these ends, one after the other; then it locks."""
     left = iter(ends)
 
-    def locking(_: float, object_id: str) -> None:
+    def locking(_: float, object_id: str) -> bytes:
         for end in left:
             raise end
-        shop.locking(object_id)
+        return shop.locking(object_id)
 
     object.__setattr__(shop.work, "locking", locking)
 
@@ -343,12 +344,21 @@ def test_a_lock_that_does_not_end_is_held(shop: Shop) -> None:
 
 
 def test_a_process_that_ends_over_an_object(shop: Shop) -> None:
-    """Twice is begun again, at the third end it is held: the worker itself lives."""
-    one, other = (shop.receive(shop.desk.eye(name, number)) for number, name in enumerate("ab"))
-    apart(shop, *[EndedError()] * 5)
+    """It waits, longer each time, and is held at the fifth end; a retry begins anew."""
+    one, waits = shop.receive(shop.desk.eye("a.dcm")), []
+    apart(shop, *[EndedError(-9)] * 5)
+    for _ in range(4):
+        shop.run()
+        assert shop.state(one) == (State.RECEIVED, "the process that locked it ended")
+        ((workflow, arguments, wait),) = shop.entered.left
+        waits.append(wait)
+        shop.entered.left = [(workflow, arguments, 0)]
+    assert all(later > 1.3 * earlier for earlier, later in pairwise(waits))
     shop.run()
-    assert shop.state(one) == (State.HELD, "the process that locked it ended 3 times")
-    assert shop.state(other)[0] == State.DONE
+    assert shop.state(one) == (State.HELD, "the process that locked it ended, after 5 tries")
+    queue.retry(shop.ledger, one)
+    shop.run()
+    assert shop.state(one)[0] == State.DONE
 
 
 def test_a_process_that_cannot_begin(shop: Shop) -> None:

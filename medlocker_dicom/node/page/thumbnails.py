@@ -44,6 +44,7 @@ class Small(NamedTuple):
 GONE: Final = Small(b"", "deleted here")
 LARGE: Final = Small(b"", "too large to be shown")
 UNREADABLE: Final = Small(b"", "cannot be shown")
+NOT_NOW: Final = Small(b"", "cannot be shown now")
 
 
 class Thumbnails:
@@ -69,7 +70,7 @@ class Thumbnails:
         """
         if path not in self._kept:
             made = await run_sync(self._made, path, locked, limiter=self._one)
-            if made == GONE:
+            if made in {GONE, NOT_NOW}:
                 return made
             self._kept[path] = made
             while len(self._kept) > MOST:
@@ -80,8 +81,10 @@ class Thumbnails:
     def _made(self, path: Path, locked: bool) -> Small:  # noqa: FBT001  run_sync's
         try:
             said = self._apart.call(_LONGEST_S, str(path), "locked" if locked else "")
-        except (EndedError, EndlessError, MedLockerError):
+        except EndlessError:
             return UNREADABLE
+        except (EndedError, MedLockerError):
+            return NOT_NOW
         return Small(said, "") if said.startswith(_JPEG) else Small(b"", said.decode())
 
     def word(self, path: Path) -> str:
