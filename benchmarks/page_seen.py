@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tab.goto(f"http://127.0.0.1:{port}{path}")
                 for shown in tab.query_selector_all("img"):
                     shown.scroll_into_view_if_needed()
-                tab.wait_for_function("[...document.images].every(one => one.complete)")
+                tab.evaluate("Promise.all([...document.images].map(one => one.decode()))")
                 target = options.output / f"{name}.png"
                 picture = tab.screenshot(full_page=name != "audit")
                 few = Image.open(BytesIO(picture)).convert("RGB").quantize(COLOURS)

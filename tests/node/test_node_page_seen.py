@@ -94,7 +94,7 @@ def test_every_page(tab: Watched, held: str, width: int, scheme: str) -> None:
         tab.open(path)
         for picture in tab.tab.query_selector_all("img"):
             picture.scroll_into_view_if_needed()
-        tab.tab.wait_for_function("[...document.images].every(one => one.complete)")
+        tab.tab.evaluate("Promise.all([...document.images].map(one => one.decode()))")
         assert tab.tab.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert tab.tab.evaluate(wide) <= 0, path
