@@ -80,15 +80,17 @@ def run(*, config: ConfigOption = Path("node.yaml"), workers: Workers = 1) -> No
 
     generations = count()
 
-    def children() -> list[Child]:
+    def children() -> list[Child] | None:
         nonlocal found
+        generation = next(generations)
         try:
-            found = _checked_whole(config)
+            found = _checked_whole(config) if generation else found
         except Exception as error:  # noqa: BLE001  whatever it is: the node goes on
             log.error("node.yaml is unusable: it stays as it was", error=error)  # noqa: TRY400  no traceback
+            return None
         if (found.listen.address, found.listen.port) != where:
             log.warning("another address or port is listened to after a restart alone")
-        now, first = found, next(generations) * _MOST_RECEIVERS
+        now, first = found, generation * _MOST_RECEIVERS
         return [
             *(
                 Child(f"receiver {n}", _receive, (now, listening, n), beside=True)

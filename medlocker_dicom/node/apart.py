@@ -149,6 +149,8 @@ class Apart:
             said = b""
         if said != _ANSWER:
             self._end()
+            if self._closed:
+                raise ClosedError
             raise UnbegunError(*json.loads(said[1:] or '["a process apart cannot begin"]'))
         return line
 

@@ -241,21 +241,11 @@ def find(ledger: Ledger, object_id: str) -> Row[Any]:
     return row
 
 
-def begin(ledger: Ledger, object_id: str) -> int:
-    """Enter that a worker begins with an object; an end is entered by what comes of it.
-
-    Returns
-    -------
-    int
-        How often it was begun with and no end came, this time included.
-    """
+def begin(ledger: Ledger, object_id: str) -> None:
+    """Enter that an object is begun with; an end is entered by what comes of it."""
     with ledger.writing() as connection:
         statement = update(objects).where(objects.c.id == object_id)
         connection.execute(statement.values(starts=objects.c.starts + 1))
-        starts: int = connection.scalars(
-            select(objects.c.starts).where(objects.c.id == object_id)
-        ).one()
-    return starts
 
 
 def postpone(  # noqa: PLR0913, PLR0917  what a try came to
@@ -281,7 +271,7 @@ def postpone(  # noqa: PLR0913, PLR0917  what a try came to
     delay_s
         Seconds until the next.
     starts
-        Beginnings that came to no end, as `begin` gave them.
+        Beginnings that came to no end.
 
     Returns
     -------

@@ -89,6 +89,8 @@ class Locking:
             The queue's database fails.
         """
         row = queue.find(self.ledger, object_id)
+        # Here: a process that is only starting has begun nothing.
+        queue.begin(self.ledger, object_id)
         try:
             return self._process(row)
         except (OutputError, VaultError) as error:

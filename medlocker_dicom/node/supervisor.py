@@ -75,12 +75,12 @@ class Supervisor:
     Attributes
     ----------
     children
-        Gives the processes: asked at the start, and again at SIGHUP.
+        Gives the processes: asked at the start, and again at SIGHUP; None where all stays as it is.
     log
         Is told of those that die.
     """
 
-    children: Callable[[], Sequence[Child]]
+    children: Callable[[], Sequence[Child] | None]
     log: Log
     _running: list[_Running] = field(default_factory=list)
     _ending: bool = False
@@ -91,7 +91,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, self._reload)
-        self._running = [self._start(child) for child in self.children()]
+        self._running = [self._start(child) for child in self.children() or ()]
         try:
             while not self._ending:
                 time.sleep(_POLL_S)
@@ -133,6 +133,8 @@ class Supervisor:
     def _replace(self) -> None:
         """Start processes as node.yaml says now, and end those from before."""
         children = self.children()
+        if children is None:
+            return
         before, self._running = self._running, []
         self._running = [self._start(child) for child in children if child.beside]
         self._stop(before)

@@ -108,8 +108,7 @@ class Work:
         row = queue.find(self.ledger, object_id)
         if row.state != State.RECEIVED:
             return
-        starts = queue.begin(self.ledger, object_id)
-        if starts > MOST_STARTS:
+        if row.starts >= MOST_STARTS:
             self._hold(object_id, f"the worker ended {MOST_STARTS} times while it worked on this")
             return
         minutes = self.config().lock_minutes
@@ -125,6 +124,7 @@ class Work:
             )
         except EndedError as error:
             self.log.error("a process ended", object=object_id, number=error.args[0])  # noqa: TRY400  no traceback
+            starts = queue.find(self.ledger, object_id).starts
             if starts < _MOST_ENDS:
                 self._postpone(row, "the process that locked it ended", _LOOK, starts=starts)
             else:

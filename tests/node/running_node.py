@@ -109,14 +109,15 @@ class Node:
             [*command, *where, *map(str, paths)], capture_output=True, text=True, check=False
         )
 
-    def reload(self, content: bytes | None = None) -> None:
+    def reload(self, content: bytes | None = None, *, usable: bool = True) -> None:
         """Let it read node.yaml again, with other content or as it is now; wait until it did."""
         self.write() if content is None else self.desk.put("node.yaml", content)
         assert self.process is not None
-        before = self.log.count('"page started"')
+        sign = '"page started"' if usable else "it stays as it was"
+        before = self.log.count(sign)
         os.kill(self.process.pid, signal.SIGHUP)
         until = time.monotonic() + PATIENCE
-        while self.log.count('"page started"') == before:
+        while self.log.count(sign) == before:
             assert time.monotonic() < until, self.log[-3000:]
             time.sleep(0.2)
 

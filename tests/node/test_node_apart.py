@@ -38,6 +38,12 @@ def begin(name: str = "") -> Callable[..., bytes]:
     return do
 
 
+def begin_slowly() -> Callable[..., bytes]:
+    """Begin after ten minutes."""
+    time.sleep(600)
+    return do
+
+
 def do(what: str, more: str = "") -> bytes:
     """Do what the words say."""
     if what == "end":
@@ -136,10 +142,11 @@ def test_no_process_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_of(apart) != os.getpid()
 
 
-def test_it_is_closed_while_it_works() -> None:
+@pytest.mark.parametrize("begun", [True, False])
+def test_it_is_closed_while_it_works(*, begun: bool) -> None:
     """Whoever waits is told, by what no handler of errors takes for an end of the work."""
-    apart, told = Apart(begin), []
-    left = Path(f"/proc/{process_of(apart)}")
+    apart, told = Apart(begin if begun else begin_slowly), []
+    left = Path(f"/proc/{process_of(apart)}") if begun else Path("/none")
 
     def wait() -> None:
         with pytest.raises(ClosedError):

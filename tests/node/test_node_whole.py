@@ -195,12 +195,14 @@ def test_node_yaml_is_read_again(
         with running(owner, {"archive": _archive_at(port)}, route=none) as node:
             assert node.send(eyes[0]).returncode == 0
             node.wait_for({"held": 1})
+            processes = node.processes()
             for broken in (b"spool: [", b"spool: 2026-13-45"):
-                node.reload(broken)
+                node.reload(broken, usable=False)
             paths = {"certificate": "none.crt", "key": "none.key", "authorities": "none.crt"}
             listen = {"port": node.port, "processes": 1, "tls": paths}
             node.changes = {"listen": listen}
-            node.reload()
+            node.reload(usable=False)
+            assert node.processes() == processes
             node.changes = {}
             assert node.send(eyes[1]).returncode == 0
             node.wait_for({"held": 2})

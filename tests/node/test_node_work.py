@@ -22,7 +22,7 @@ from medlocker_dicom.node import commitment, logs
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node import locking as locking_now
 from medlocker_dicom.node import work as working
-from medlocker_dicom.node.apart import EndedError, EndlessError, UnbegunError
+from medlocker_dicom.node.apart import ClosedError, EndedError, EndlessError, UnbegunError
 from medlocker_dicom.node.audit import Auditor
 from medlocker_dicom.node.config import NodeConfig, load_config
 from medlocker_dicom.node.ledger import Arrival, Ledger, Sending, State, make_ledger
@@ -319,12 +319,14 @@ def test_an_object_that_ends_the_worker_is_held(shop: Shop) -> None:
     assert shop.state(one)[0] == State.DONE
 
 
-def apart(shop: Shop, *ends: Exception) -> None:
+def apart(shop: Shop, *ends: BaseException) -> None:
     """Let the process that locks come to these ends, one after the other; then it locks."""
     left = iter(ends)
 
     def locking(_: float, object_id: str) -> bytes:
         for end in left:
+            if isinstance(end, EndedError):
+                queue.begin(shop.ledger, object_id)
             raise end
         return shop.locking(object_id)
 
@@ -357,6 +359,17 @@ def test_a_process_that_ends_over_an_object(shop: Shop) -> None:
     shop.run()
     assert shop.state(one) == (State.HELD, "the process that locked it ended, after 5 tries")
     queue.retry(shop.ledger, one)
+    shop.run()
+    assert shop.state(one)[0] == State.DONE
+
+
+def test_a_worker_that_ends_before_the_process_began(shop: Shop) -> None:
+    """However often it does: the object was not begun with, and is not held for it."""
+    one = shop.receive(shop.desk.eye("a.dcm"))
+    apart(shop, *[ClosedError()] * (working.MOST_STARTS + 1))
+    for _ in range(working.MOST_STARTS + 1):
+        with pytest.raises(ClosedError):
+            shop.work.process(one)
     shop.run()
     assert shop.state(one)[0] == State.DONE
 
