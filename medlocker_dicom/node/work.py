@@ -14,12 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from medlocker_dicom.dicom.reading import parsing
-from medlocker_dicom.errors import (
-    NotDicomError,
-    OutputError,
-    SourceError,
-    UsageError,
-)
+from medlocker_dicom.errors import NotDicomError, OutputError, SourceError, UsageError
 from medlocker_dicom.node import commitment, promises
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.apart import EndedError, EndlessError, UnbegunError
