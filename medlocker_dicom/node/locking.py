@@ -28,8 +28,9 @@ from medlocker_dicom.keyfile import dump_detached
 from medlocker_dicom.node import ledger as queue
 from medlocker_dicom.node.config import FORWARD
 from medlocker_dicom.node.ledger import State
-from medlocker_dicom.node.outcome import LONGEST_DELAY_S, delay_s
+from medlocker_dicom.node.outcome import LONGEST_DELAY_S
 from medlocker_dicom.node.routes import facts_of, route_for
+from medlocker_dicom.node.setbacks import Setbacks
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.vault.instances import check_new, instance_of, keep, locks_of
 
@@ -75,6 +76,10 @@ class Locking:
     log: Log
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    @property
+    def _back(self) -> Setbacks:
+        return Setbacks(self.ledger, self.log)
+
     def __call__(self, object_id: str) -> bytes:
         """Lock an object by its route, hold it or postpone it, and enter which.
 
@@ -95,16 +100,16 @@ class Locking:
             return self._process(row)
         except (OutputError, VaultError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else LONGEST_DELAY_S
-            wait = min(delay_s(row.tries), longest)
-            queue.postpone(self.ledger, object_id, row.tries, str(error), error.hint, wait)
-            self.log.warning("object postponed", object=object_id, error=error, next_try_s=wait)
+            self._back.postpone(row, error, str(error), error.hint, longest_s=longest)
         except MedLockerError as error:
-            self._hold(object_id, str(error), error.hint)
+            self._back.hold(object_id, str(error), error.hint)
         except MemoryError as error:
-            self._hold(object_id, "it needs more memory than there is", "retry on a larger machine")
+            self._back.hold(
+                object_id, "it needs more memory than there is", "retry on a larger machine"
+            )
             self.log.error("out of memory", object=object_id, error=error)  # noqa: TRY400  no traceback
         except Exception as error:  # noqa: BLE001  whatever it is: nothing leaves, nothing is lost
-            self._hold(object_id, f"unexpected: {type(error).__name__}", "report this")
+            self._back.hold(object_id, f"unexpected: {type(error).__name__}", "report this")
             self.log.error("unexpected error", object=object_id, error=error)  # noqa: TRY400  the same
         return b""
 
@@ -114,13 +119,13 @@ class Locking:
         facts = facts_of(row.calling_ae_title, row.sop_class_uid, ds)
         route = route_for(self.config(), facts)
         if route is None:
-            self._hold(row.id, _NO_ROUTE, "add a route, then retry")
+            self._back.hold(row.id, _NO_ROUTE, "add a route, then retry")
             return b""
         began = monotonic()
         try:
             result_uid, attempt = self._locked(row, ds, route)
         except DuplicateInstanceError as error:  # it could be locked: it may not leave as it came
-            self._hold(row.id, str(error), error.hint, route.name)
+            self._back.hold(row.id, str(error), error.hint, route.name)
         except NotFundusError as error:
             self._pass_or_hold(row, route, route.not_fundus, error)
         except (SourceError, PlacementError) as error:
@@ -174,12 +179,8 @@ class Locking:
             self._send(row.id, State.PASSED, route, str(row.sop_instance_uid), "")
             self.log.warning("forwarded unlocked", object=row.id, route=route.name, error=error)
         else:
-            self._hold(row.id, str(error), error.hint, route.name)
+            self._back.hold(row.id, str(error), error.hint, route.name)
 
     def _send(self, object_id: str, state: State, route: Route, uid: str, attempt: str) -> None:
         where = route.destinations
         queue.outgoing(self.ledger, object_id, state, route.name, uid, attempt, where)
-
-    def _hold(self, object_id: str, reason: str, hint: str, route: str | None = None) -> None:
-        if queue.hold(self.ledger, object_id, reason, hint, route):
-            self.log.warning("object held", object=object_id)

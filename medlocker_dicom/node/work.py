@@ -23,6 +23,7 @@ from medlocker_dicom.node.commitment_messages import Reference
 from medlocker_dicom.node.config import DicomDestination
 from medlocker_dicom.node.ledger import Sending, State
 from medlocker_dicom.node.outcome import Kind, delay_s
+from medlocker_dicom.node.setbacks import Setbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,6 @@ MOST_STARTS: Final = 20
 _MOST_ENDS: Final = 5
 #: Seconds until a destination that has promised nothing is asked again.
 _COMMIT_S: Final = 300.0
-_LOOK: Final = "look at the object and at the worker's log, then retry"
 
 
 def _peer(there: DicomDestination | StowDestination | None, name: str) -> Peer:
@@ -103,16 +103,17 @@ class Work:
         row = queue.find(self.ledger, object_id)
         if row.state != State.RECEIVED:
             return
+        back = Setbacks(self.ledger, self.log)
         if row.starts >= MOST_STARTS:
-            self._hold(object_id, f"the worker ended {MOST_STARTS} times while it worked on this")
+            back.hold(object_id, f"the worker ended {MOST_STARTS} times while it worked on this")
             return
         minutes = self.config().lock_minutes
         try:
             seconds = self.locking(60 * minutes, object_id)
         except UnbegunError as error:
-            self._postpone(row, str(error), error.hint, starts=0)
+            back.postpone(row, error, str(error), error.hint)
         except EndlessError:
-            self._hold(
+            back.hold(
                 object_id,
                 f"locking it took longer than {minutes:g} minutes, lock_minutes of node.yaml",
                 "look at the object and at its route's budget, then retry",
@@ -121,21 +122,12 @@ class Work:
             self.log.error("a process ended", object=object_id, number=error.args[0])  # noqa: TRY400  no traceback
             starts = queue.find(self.ledger, object_id).starts
             if starts < _MOST_ENDS:
-                self._postpone(row, "the process that locked it ended", _LOOK, starts=starts)
+                back.postpone(row, error, "the process that locked it ended", starts=starts)
             else:
-                self._hold(object_id, f"the process that locked it ended, after {starts} tries")
+                back.hold(object_id, f"the process that locked it ended, after {starts} tries")
         else:
             if seconds:
                 self.meters.locked(float(seconds))
-
-    def _postpone(self, row: Row[Any], reason: str, hint: str, starts: int) -> None:
-        wait = delay_s(row.tries)
-        queue.postpone(self.ledger, row.id, row.tries, reason, hint, wait, starts=starts)
-        self.log.warning("object postponed", object=row.id, next_try_s=wait)
-
-    def _hold(self, object_id: str, reason: str, hint: str = _LOOK) -> None:
-        if queue.hold(self.ledger, object_id, reason, hint, None):
-            self.log.warning("object held", object=object_id)
 
     def deliver(self, object_id: str, destination: str, number: int) -> None:
         """Send an object to a destination; try `number`, unless another has overtaken it."""
