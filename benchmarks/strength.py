@@ -14,16 +14,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from held_out import held_out
+from models import table
 
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
 from medlocker_dicom.training.photographs import list_graded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGE = """# How strong the lock is
 
@@ -96,15 +94,13 @@ def write_labels(path: Path, data: Path, source: str) -> None:
                 writer.writerow([relative.as_posix(), case.grade])
 
 
-def markdown(table: dict[str, Any]) -> Iterator[str]:
+def markdown(found: dict[str, Any]) -> str:
     """Lay out a table of an evaluation."""
-    yield f"{table['title']}.\n"
-    yield "| " + " | ".join(table["columns"]) + " |"
-    yield "|" + "---|" * len(table["columns"])
-    for row in table["rows"]:
-        cells = [Rate(c["hits"], c["n"]) if isinstance(c, dict) else c for c in row]
-        yield "| " + " | ".join(map(words, cells)) + " |"
-    yield ""
+    rows = [
+        [words(Rate(c["hits"], c["n"]) if isinstance(c, dict) else c) for c in row]
+        for row in found["rows"]
+    ]
+    return f"{found['title']}.\n\n{table(found['columns'], rows)}"
 
 
 def main() -> None:
@@ -121,8 +117,7 @@ def main() -> None:
         command, found = run(part, arguments.data.resolve(), arguments.out, arguments.each)
         lines += [f"## {part.title}\n", f"`{' '.join(command)}`\n"]
         lines += [f"{found['photographs']} photographs: {found['by_grade']}.\n"]
-        for table in found["tables"]:
-            lines += markdown(table)
+        lines += map(markdown, found["tables"])
     arguments.output.write_text("\n".join(lines).rstrip() + "\n")
 
 

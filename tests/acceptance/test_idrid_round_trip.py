@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-COUNT = 2
+COUNT = 4
 BUDGET = 24  # the round trip is the subject here, not the strength of the lock
 
 
