@@ -50,7 +50,7 @@ PARTS = (
     Part(
         "Table 2, the paper's ensemble",
         "transfer",
-        "four",
+        "all",  # shares the locks against one model
         ("--models", _FOUR, "--targets", "resnet50,densenet121,vit"),
     ),
     Part(

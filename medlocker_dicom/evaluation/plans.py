@@ -101,6 +101,14 @@ def _against_chance(sources: Sources, base: Policy) -> list[Condition]:
     return [Condition(name, sources, policy) for name, policy in policies.items()]
 
 
+def _seen(sources: Sources, base: Policy) -> list[Condition]:
+    """Add ours to the same, with lesions as the search would know them without true ones."""
+    return [
+        *_against_chance(sources, base),
+        Condition("default, lesions as segmented", sources, base, segmented=True),
+    ]
+
+
 STUDIES: Mapping[str, Plan] = MappingProxyType(
     {
         "asr": Plan(
@@ -125,7 +133,7 @@ STUDIES: Mapping[str, Plan] = MappingProxyType(
             attacks=True,
         ),
         "visibility": Plan(
-            _against_chance,
+            _seen,
             lambda rows, conditions, _: [tables.visibility(rows, conditions)],
         ),
     }

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -56,11 +57,15 @@ class Condition:
         Names of the models that the search asks.
     policy
         The rest.
+    segmented
+        Whether the lesions to avoid are those that the segmenter marks even where the true ones
+        are known, which are what is counted as covered.
     """
 
     name: str
     sources: tuple[str, ...]
     policy: Policy
+    segmented: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ class Study:
         content = _content(case)
         shown: _Shown | None = None
         for condition in self.conditions:
-            key = self._key(condition, content)
+            key = self._key(condition, case, content)
             row = results.get(key)
             if row is None:
                 shown = shown or _Shown(self, case)
@@ -188,10 +193,12 @@ class Study:
                     row = results.put(key, shown.row(condition, key))
             yield row | {"condition": condition.name, "picture": f"pictures/{key}.jpg"}
 
-    def _key(self, condition: Condition, content: str) -> str:
-        models = [f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items()]
+    def _key(self, condition: Condition, case: Case, content: str) -> str:
+        models = sorted(f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items())
         words = (condition.policy.digest, " ".join(condition.sources), self.logo.sha256.hex())
-        rest = (self.segmenter.bundle.weights_sha256, str(self.attacks), content)
+        rest = [self.segmenter.bundle.weights_sha256, str(self.attacks), content]
+        if condition.segmented and case.masks is not None:
+            rest.append("segmented")
         return key_of(str(VERSION), *words, *models, *rest)
 
 
@@ -204,17 +211,23 @@ class _Shown:
             self.source = case.fundus()
             self.clean = self.source.display(0)
             self.truth = case.lesions(self.clean.shape)
-            self.lesions = study.segmenter.lesions(self.clean) if self.truth is None else self.truth
+            self.lesions = self.segmented if self.truth is None else self.truth
             self.retina = field_of_view(self.clean)
         self.before = self._probabilities(self.clean)
+
+    @cached_property
+    def segmented(self) -> NDArray[np.bool_]:
+        """Lesions that the segmenter marks, bool (H, W)."""
+        return self.study.segmenter.lesions(self.clean)
 
     def row(self, condition: Condition, key: str) -> Row:
         """Lock, ask, measure, attack."""
         head = {"image": self.case.name, "grade": self.case.grade}
+        lesions = self.segmented if condition.segmented else self.lesions
         locker = Locker(
             condition.policy,
             self.study.ensemble(condition.sources),
-            lambda _: self.lesions,
+            lambda _: lesions,
             self.study.logo,
             _NOBODY,
             (_NOBODY.public,),

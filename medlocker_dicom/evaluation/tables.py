@@ -176,22 +176,28 @@ def ablation(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
 
 def visibility(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
     """Tell what the logo hides of a retina."""
-    lines = [
-        (
-            condition.name,
-            _rate(mine, flipped),
-            _mean(mine, "ssim"),
-            100 * fmean(r["covered_retina"] for r in mine) if mine else None,
-            sum(r["covered_lesion_px"] for r in mine),
-            _covered(mine),
+    lines = []
+    for condition, mine in _each(rows, conditions, feasible=False):
+        placed = [r for r in mine if r["feasible"]]
+        lines.append(
+            (
+                condition.name,
+                _rate(placed, flipped),
+                _mean(placed, "ssim"),
+                100 * fmean(r["covered_retina"] for r in placed) if placed else None,
+                len(mine) - len(placed),
+                sum(r["covered_box_px"] for r in placed),
+                sum(r["covered_lesion_px"] for r in placed),
+                _covered(placed),
+            )
         )
-        for condition, mine in _each(rows, conditions)
-    ]
     columns = (
         "lock",
         "ASR",
         "SSIM of the retina",
         "of the retina, %",
+        "no position",
+        "px of boxes covered",
         "lesion px covered",
         "of the lesions, %",
     )

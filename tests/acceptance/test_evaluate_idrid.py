@@ -40,7 +40,8 @@ def _area(path: Path) -> int:
 def test_no_box_of_true_lesions_is_covered(marked: list[Path], tmp_path: Path) -> None:
     """In mode avoid, with the true masks, the logo covers not one px of a box.
 
-    Lone small lesions have none (decision 0006): what of them is covered is counted.
+    Lone small lesions have none (decision 0006): what of them is covered is counted, and so it is
+    where the search knows only what the segmenter finds.
     """
     ensemble, segmenter = load_models(["mobilenetv3"])
     (grader,) = ensemble.classifiers
@@ -58,14 +59,27 @@ def test_no_box_of_true_lesions_is_covered(marked: list[Path], tmp_path: Path) -
         cases,
         {grader.bundle.name: grader},
         segmenter,
-        [Condition("avoid", (grader.bundle.name,), policy)],
+        [
+            Condition("avoid", (grader.bundle.name,), policy),
+            Condition("segmented", (grader.bundle.name,), policy, segmented=True),
+        ],
         tmp_path,
         default_logo(),
         PHOTOGRAPHS,
         0,
     )
-    assert [done for done, _ in study.run(cases)] == [1, 2, 3]
-    placed = [row for row in study.rows if row["feasible"]]
+    assert [done for done, _ in study.run(cases)] == [1, 2, 3, 4, 5, 6]
+    found = [row for row in study.rows if row["feasible"]]
+    placed = [row for row in found if row["condition"] == "avoid"]
+    blind = [row for row in found if row["condition"] == "segmented"]
+    assert blind
+    assert sum(row["covered_box_px"] for row in blind) == 0
+    assert sum(row["covered_lesion_px"] for row in blind) < 0.1 * sum(
+        row["lesion_px"] for row in blind
+    )
+    truth = {row["image"]: (row["lesion_px"], row["boxes"]) for row in placed}
+    assert all(row["lesion_px"] == truth[row["image"]][0] for row in blind if row["image"] in truth)
+    assert any(row["boxes"] != truth[row["image"]][1] for row in blind if row["image"] in truth)
     assert len(placed) >= 2
     assert all(row["true_lesions"] and row["lesion_px"] > 0 for row in placed)
     assert all(row["boxes"] for row in placed)

@@ -104,12 +104,20 @@ def test_attacks_count_against_the_clean_photograph_so_treated() -> None:
     assert unseen == ("A10 asked of vit", None, None, Rate(1, 3), Rate(1, 3))
 
 
+def test_what_the_logo_hides() -> None:
+    """Of all that are locked: success, similarity, shares, and px of boxes and lesions."""
+    ((lock, rate, similarity, retina, *counts),) = tables.visibility(ROWS, [PAPER]).rows
+    assert (lock, rate, counts) == ("c", Rate(3, 5), [0, 10, 15, 10.0])
+    assert (similarity, retina) == (pytest.approx(0.9), pytest.approx(5.0))
+
+
 def test_tables_of_nothing() -> None:
     """Where no photograph could be locked, tables say no cases."""
     nowhere = [{"condition": "c", "image": "x", "grade": 2, "feasible": False}]
     assert tables.asr(nowhere, [PAPER]).rows[0][2] == Rate(0, 0)
-    assert tables.visibility(nowhere, [PAPER]).rows[0][1:] == (Rate(0, 0), None, None, 0, None)
-    assert bars(tables.visibility(nowhere, [PAPER])) == b""
+    seen = tables.visibility(nowhere, [PAPER])
+    assert seen.rows == (("c", Rate(0, 0), None, None, 1, 0, 0, None),)
+    assert bars(seen) == b""
     assert tables.redteam(nowhere, [PAPER], [ONE])[0].rows[0][-1] == Rate(0, 0)
 
 
