@@ -14,84 +14,104 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from held_out import held_out
 from models import table
 
+from medlocker_dicom.bundles.picture import list_images, read_rgb
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
-from medlocker_dicom.training.photographs import list_graded
+from medlocker_dicom.pipeline.models import load_models
+from medlocker_dicom.training.photographs import held_out_by_number, list_graded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAGE = """# How strong the lock is
 
-Made by `python benchmarks/strength.py`, which runs the command above each table on photographs
-that were held out from training and that all models of the command grade correctly, at most {each}
-of a grade. Rates are per cent, with hits, photographs and 95 % interval; the paper's figures are on
-its own photographs and models. `paper` is the paper's search with its 650 candidates, `alpha-list`
-the default with its 120 forward passes.
+Made by `python benchmarks/strength.py`, which runs the command above each table. DATA is a folder
+of public sets, and a CSV named beside it tells the grades of those of its photographs that were
+held out from training: of all sets of natural colour, or of one. The photographs are those that all
+models of the command grade correctly, at most {each} of a grade. Rates are per cent, with hits,
+photographs and 95 % interval; the paper's figures are on its own photographs and models. `paper` is
+the paper's search with its 650 candidates, `alpha-list` the default with its 120 forward passes.
 """
 _FOUR = "resnet18,vgg16,inceptionv3,mobilenetv3"
 
 
 class Part(NamedTuple):
-    """One run of `medlocker evaluate`: a heading, its study, where its rows are, its options."""
+    """One run of `medlocker evaluate`: a heading, its study, its photographs, its options."""
 
     title: str
     study: str
-    folder: str
+    labels: str
     options: tuple[str, ...]
-    source: str = ""
+    note: str = ""
 
 
+#: Parts with the same labels share a folder, and in it what they have in common.
 PARTS = (
-    Part("Table 1: models that the search asks", "asr", "all", ("--models", "all")),
-    Part("Table 2: models that it does not ask", "transfer", "all", ("--models", "all")),
+    Part("Table 1: models that the search asks", "asr", "held-out", ("--models", "all")),
+    Part("Table 2: models that it does not ask", "transfer", "held-out", ("--models", "all")),
     Part(
         "Table 2, the paper's ensemble",
         "transfer",
-        "all",  # shares the locks against one model
+        "held-out",
         ("--models", _FOUR, "--targets", "resnet50,densenet121,vit"),
     ),
+    Part("Table 3: where the logo may lie", "wsm", "idrid_grading", ("--models", "resnet18")),
+    Part("Attacks", "redteam", "held-out", ()),
     Part(
-        "Table 3: where the logo may lie",
-        "wsm",
-        "wsm",
-        ("--models", "resnet18"),
-        "idrid_grading",
+        "What the logo hides",
+        "visibility",
+        "idrid_lesions",
+        ("--models", "mobilenetv3", "--mode", "avoid", "--masks", "DATA/idrid_lesions/masks"),
+        "Of these photographs the lesions are known, and no grades: each counts as what the model "
+        "says of it, and only what is covered tells anything. The search is given the true "
+        "lesions, and in the last line what the segmenter finds instead.",
     ),
-    Part("Attacks", "redteam", "redteam", ()),
 )
 
 
-def run(part: Part, data: Path, out: Path, each: int) -> tuple[list[str], dict[str, Any]]:
-    """Evaluate; the command as one would type it among the data, and what it found."""
-    labels = out / f"held-out{'-' * bool(part.source)}{part.source}.csv"
-    write_labels(labels, data, part.source)
-    options = ("--each", str(each), *part.options)
-    typed = ["medlocker", "evaluate", part.study, ".", part.folder, "--labels", labels.name]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "medlocker_dicom.cli.main", "evaluate", part.study),
-            *(str(data), str(out / part.folder), "--labels", str(labels), *options),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    found = (out / part.folder / f"{part.study}.json").read_text()
-    return [*typed, *options], json.loads(found)
+def run(part: Part, data: Path, out: Path, each: int) -> tuple[str, dict[str, Any]]:
+    """Evaluate; the command, and what it found."""
+    labels = out / f"{part.labels}.csv"
+    write_labels(labels, data)
+    named = {"DATA": str(data), "OUT": str(out / part.labels), "CSV": str(labels)}
+    words = ["evaluate", part.study, "DATA", "OUT", "--labels", "CSV", "--each", str(each)]
+    words += part.options
+    command = [sys.executable, "-m", "medlocker_dicom.cli.main"]
+    for word in words:
+        first, slash, rest = word.partition("/")
+        command.append(named.get(first, first) + slash + rest)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = json.loads((out / part.labels / f"{part.study}.json").read_text())
+    return " ".join(["medlocker", *words]).replace(" CSV ", f" {labels.name} "), found
 
 
-def write_labels(path: Path, data: Path, source: str) -> None:
-    """Write the true grades of the held-out photographs of one set, or of all."""
+def write_labels(path: Path, data: Path) -> None:
+    """Write the grades of held-out photographs: of all sets, or of that by which it is named."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["file", "grade"])
+        if path.stem == "idrid_lesions":
+            writer.writerows(told(data / path.stem / "images"))
+            return
         for case in held_out(list_graded(data)):
             relative = case.path.relative_to(data)
-            if source in {"", relative.parts[0]}:
+            if path.stem in {"held-out", relative.parts[0]}:
                 writer.writerow([relative.as_posix(), case.grade])
+
+
+def told(images: Path) -> Iterator[tuple[str, int]]:
+    """Grade photographs that no one graded, those that the segmenter did not learn from."""
+    (grader,) = load_models(["mobilenetv3"])[0].classifiers
+    for path in list_images(images):
+        if held_out_by_number(path.name):
+            grade = grader.photograph(read_rgb(path)).argmax()
+            yield path.relative_to(images.parents[1]).as_posix(), int(grade)
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -111,11 +131,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/strength"))
     parser.add_argument("--output", type=Path, default=Path("docs/strength.md"))
     arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        print(f"{arguments.data}: no photographs, skipped; name their folder by --data")
+        return
     lines = [PAGE.format(each=arguments.each)]
     for part in PARTS:
         sys.stderr.write(f"{part.title}\n")
         command, found = run(part, arguments.data.resolve(), arguments.out, arguments.each)
-        lines += [f"## {part.title}\n", f"`{' '.join(command)}`\n"]
+        lines += [f"## {part.title}\n", f"`{command}`\n"]
+        lines += [f"{part.note}\n"] if part.note else []
         lines += [f"{found['photographs']} photographs: {found['by_grade']}.\n"]
         lines += map(markdown, found["tables"])
     arguments.output.write_text("\n".join(lines).rstrip() + "\n")
