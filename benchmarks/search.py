@@ -3,12 +3,13 @@
     python benchmarks/search.py --data ../shared/data [--each 6] [--models a,b] [--targets c]
         [--searches guided:64,alpha-list:200] [--looks "solid;dotted,dark-red,3"] [--sl 4,6]
 
-Photographs are held-out ones that all models grade correctly, so many of each grade as there are.
-Success: the grade of the locked photograph, at its full size and through the models' own
-preprocessing, is not the true one: by the ensemble that was searched against (ASR), and by each
-target, which was not, of all photographs and of those on which the ensemble was turned. Searches
-over places stop at the first flip (margin 0), as the paper's does; `alpha-list` spends its budget.
-A gradient counts as three forward passes. What --out holds is not done again; it gets
+Photographs are held-out ones that all models searched against grade correctly, so many of each
+grade as there are. Success: the grade of the locked photograph, at its full size and through the
+models' own preprocessing, is not the true one: by the ensemble that was searched against (ASR), and
+by each target, which was not, of the photographs that it grades correctly and of those among them
+on which the ensemble was turned; at the end by all targets, a photograph counting once for each.
+Searches over places stop at the first flip (margin 0), as the paper's does; `alpha-list` spends its
+budget. A gradient counts as three forward passes. What --out holds is not done again; it gets
 ``search.png``, success against forward passes.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 from operator import itemgetter
 from pathlib import Path
@@ -108,7 +110,8 @@ def main() -> None:
         arguments.each,
         SEED,
     )
-    drawn = [case for case in study.draw() if case is not None]
+    asked = {one.bundle.name: one for one in ensemble.classifiers}
+    drawn = [case for case in replace(study, classifiers=asked).draw() if case is not None]
     for done, total in study.run(drawn):
         sys.stderr.write(f"{done}/{total}\n")
     print(f"{len(drawn)} correctly graded held-out photographs; rates in per cent with intervals")
@@ -152,15 +155,25 @@ def lines(study: Study, targets: list[str]) -> Iterator[str]:
         )
         graded = [[row for row in tried if row["grade"] == grade] for grade in range(5)]
         yield "    " + ", ".join(f"grade {g} {words(rate(rows))}" for g, rows in enumerate(graded))
-        for target in targets:
-            gone = [row for row in tried if turned(row, target)]
-            given = [row for row in gone if flipped(row)]
-            whole = Rate(len(gone), len(tried))
-            conditional = Rate(len(given), rate(tried).hits)
-            yield (
-                f"    {short(target)}: {words(whole)}, where the ensemble is turned "
-                f"{words(conditional)}"
-            )
+        told = [
+            (target, [row for row in tried if np.argmax(row["clean"][target]) == row["grade"]])
+            for target in targets
+        ]
+        for target, fair in told:
+            yield f"    {short(target)}: {transferred([(target, row) for row in fair])}"
+        if targets:
+            pairs = [(target, row) for target, fair in told for row in fair]
+            yield f"    all targets: {transferred(pairs)}"
+
+
+def transferred(pairs: list[tuple[str, Row]]) -> str:
+    """How many pairs of a target and a photograph are turned, of all and where the ensemble is."""
+    given = [(target, row) for target, row in pairs if flipped(row)]
+    whole, conditional = (
+        words(Rate(sum(turned(row, target) for target, row in some), len(some)))
+        for some in (pairs, given)
+    )
+    return f"{whole}, where the ensemble is turned {conditional}"
 
 
 def rows_of(study: Study, condition: Condition) -> list[Row]:
