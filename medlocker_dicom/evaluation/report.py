@@ -10,28 +10,22 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from medlocker_dicom.evaluation.figures import draw
 from medlocker_dicom.evaluation.names import HELP
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.tables import flipped
 from medlocker_dicom.files import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
     from medlocker_dicom.evaluation.plans import Plan
-    from medlocker_dicom.evaluation.results import Row
     from medlocker_dicom.evaluation.study import Study
     from medlocker_dicom.evaluation.tables import Cell, Table
     from medlocker_dicom.pipeline.policy import Policy
 
-PICTURES = 12
-
-mpl.use("Agg")
+#: Conditions of which locks are shown, and photographs of each.
+CONDITIONS, PICTURES = 4, 3
 
 
 def write_report(name: str, plan: Plan, study: Study, policy: Policy) -> list[Table]:
@@ -57,7 +51,7 @@ def write_report(name: str, plan: Plan, study: Study, policy: Policy) -> list[Ta
     """
     made = plan.tables(study.rows, study.conditions, list(study.classifiers))
     facts = _facts(name, study, policy)
-    figures = {table.name: bars(table) for table in made}
+    figures = {table.name: draw(table) for table in made}
     for table in made:
         write_file(study.folder / f"{table.name}.csv", _csv(table).encode())
         if figure := figures[table.name]:
@@ -74,7 +68,7 @@ def write_report(name: str, plan: Plan, study: Study, policy: Policy) -> list[Ta
         facts=facts,
         tables=made,
         figures={k: base64.b64encode(v).decode() for k, v in figures.items()},
-        pictures=_pictures(study.rows, study.folder),
+        pictures=_pictures(study),
     )
     write_file(study.folder / f"{name}.html", page.encode())
     return made
@@ -88,35 +82,6 @@ def words(cell: Cell) -> str:
         low, high = (100 * bound for bound in cell.interval)
         return f"{100 * cell.share:.1f} ({cell.hits}/{cell.n}, {low:.0f}-{high:.0f})"
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def bars(table: Table) -> bytes:
-    """Draw the first column of rates, with intervals, as PNG; empty where there is none."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  after the backend is chosen
-
-    columns = [n for n in range(len(table.columns)) if any(_has_rate(r[n]) for r in table.rows)]
-    if not columns:
-        return b""
-    column = columns[0]
-    shown = [row for row in table.rows if _has_rate(row[column])]
-    rates = [cell for row in shown if isinstance(cell := row[column], Rate)]
-    labels = [" ".join(words(c) for c in row[:column] if isinstance(c, str)) for row in shown]
-    figure = Figure(figsize=(8, 0.9 + 0.3 * len(rates)), layout="constrained")
-    axes = figure.subplots()
-    shares = [100 * rate.share for rate in rates]
-    reach = 100 * np.array([rate.reach for rate in rates]).T
-    axes.barh(range(len(rates)), shares, xerr=reach, color="#4a7", ecolor="#333", capsize=3)
-    axes.set_yticks(range(len(rates)), labels, fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 100), xlabel=f"{table.columns[column]}, %")
-    axes.grid(axis="x", alpha=0.3)
-    stream = io.BytesIO()
-    figure.savefig(stream, dpi=110, format="png")
-    return stream.getvalue()
-
-
-def _has_rate(cell: Cell) -> bool:
-    return isinstance(cell, Rate) and cell.n > 0
 
 
 def _facts(name: str, study: Study, policy: Policy) -> dict[str, Any]:
@@ -145,17 +110,22 @@ def _facts(name: str, study: Study, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _pictures(rows: Sequence[Row], folder: Path) -> list[dict[str, str]]:
-    shown = [row for row in rows if row["feasible"]][:PICTURES]
+def _pictures(study: Study) -> list[dict[str, str]]:
+    """Choose some locks: a few conditions, first to last, and of each the same eyes."""
+    names = [condition.name for condition in study.conditions]
+    last = len(names) - 1
+    chosen = {names[round(last * n / (CONDITIONS - 1))] for n in range(CONDITIONS)}
+    rows = [row for row in study.rows if row["feasible"] and row["condition"] in chosen]
+    images = list(dict.fromkeys(row["image"] for row in rows))[:PICTURES]
     return [
         {
             "image": row["image"],
             "condition": row["condition"],
             "outcome": f"grade {row['grade']}, {'turned' if flipped(row) else 'not turned'}",
-            "jpeg": base64.b64encode((folder / row["picture"]).read_bytes()).decode(),
+            "jpeg": base64.b64encode((study.folder / row["picture"]).read_bytes()).decode(),
         }
-        for row in shown
-        if (folder / row["picture"]).is_file()
+        for row in rows
+        if row["image"] in images and (study.folder / row["picture"]).is_file()
     ]
 
 

@@ -68,12 +68,15 @@ class Table:
         Their headings.
     rows
         As many cells each.
+    alike
+        Whether all its columns of rates tell the same, of one model each.
     """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    alike: bool = False
 
 
 def asr(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
@@ -123,7 +126,7 @@ def transfer(
         )
         name = "transfer-conditional" if conditional else "transfer"
         columns = ("searched against", "strategy", *map(short, targets))
-        tables.append(Table(name, words, columns, tuple(lines)))
+        tables.append(Table(name, words, columns, tuple(lines), alike=True))
     return tables
 
 

@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 
 from medlocker_dicom.evaluation import tables
+from medlocker_dicom.evaluation.figures import bars, draw, fields
 from medlocker_dicom.evaluation.names import HELP
 from medlocker_dicom.evaluation.plans import STUDIES
 from medlocker_dicom.evaluation.rates import Rate
-from medlocker_dicom.evaluation.report import bars, words
+from medlocker_dicom.evaluation.report import words
 from medlocker_dicom.evaluation.study import Condition
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.policy import Policy
@@ -111,13 +114,25 @@ def test_what_the_logo_hides() -> None:
     assert [similarity, retina] == pytest.approx([0.9, 5.0])
 
 
+def test_figures_show_rates() -> None:
+    """Bars as long as the shares of a column; of models alike, a field each with its counts."""
+    (axes,) = bars(tables.asr(ROWS, [PAPER]), 2).axes
+    lengths = [patch.get_width() for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert lengths == [pytest.approx(60)]
+    conditional, _ = found = tables.transfer(ROWS, [PAPER], [ONE, TWO])
+    assert all(draw(one).startswith(b"\x89PNG") for one in found)
+    axes, _bar = fields(conditional, [3]).axes
+    assert [text.get_text() for text in axes.texts] == ["1/3"]
+    assert np.asarray(axes.images[0].get_array()).tolist() == [[pytest.approx(100 / 3)]]
+
+
 def test_tables_of_nothing() -> None:
     """Where no photograph could be locked, tables say no cases."""
     nowhere = [{"condition": "c", "image": "x", "grade": 2, "feasible": False}]
     assert tables.asr(nowhere, [PAPER]).rows[0][2] == Rate(0, 0)
     seen = tables.visibility(nowhere, [PAPER])
     assert seen.rows == (("c", Rate(0, 0), None, None, 1, 0, 0, None),)
-    assert bars(seen) == b""
+    assert draw(seen) == b""
     assert tables.redteam(nowhere, [PAPER], [ONE])[0].rows[0][-1] == Rate(0, 0)
 
 
