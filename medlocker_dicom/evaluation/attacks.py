@@ -1,8 +1,8 @@
 """What a stranger does to a locked photograph before a grader sees it.
 
 Restorers lift or paint over the logo: they know it, the rule without its seed, and its place, and
-where a number has to be guessed the truth picks the best of a grid, so that they do at least as
-well as any thief. Pipelines are what graders do with every photograph.
+where a number has to be guessed the truth picks the best of a grid, so that they do better than a
+thief would by the same means. Pipelines are what graders do with every photograph.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MARGIN: Final = 12  # px around the logo that a restorer looks at as well
 _OPACITIES: Final = range(40, 255, 3)
 _WINDOWS: Final = (1, 3, 7, 15)  # px, that the colour prior corrects as one
+_GAINS: Final = (4, 8, 16)  # beyond which too little of an eye is left to be lifted
 _LARGEST: Final = 512  # px, longer side of what a restorer works on
 _SMALL: Final = 512  # px, of a retina that is purified or resized
 _RADIUS: Final = 5  # px, of inpainting
@@ -73,22 +74,47 @@ class Scene:
         return max(guesses, key=self.psnr)
 
 
+def edges_of(photograph: NDArray[np.uint8], logo: Logo, place: tuple[int, int]) -> NDArray[np.intp]:
+    """Tell how many px, at most `MARGIN`, a photograph has beside the logo.
+
+    Returns
+    -------
+    ndarray
+        int (2, 2): above and below it, left and right of it.
+    """
+    (x, y), (height, width) = place, photograph.shape[:2]
+    room = np.array([[y, height - y - logo.height], [x, width - x - logo.width]])
+    return np.asarray(np.minimum(room, MARGIN))
+
+
 def scene_of(
-    locked: NDArray[np.uint8], truth: NDArray[np.uint8], logo: Logo, place: tuple[int, int]
+    locked: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    logo: Logo,
+    place: tuple[int, int],
+    edges: NDArray[np.intp] | None = None,
 ) -> tuple[Scene, tuple[slice, slice]]:
-    """Cut a scene out of photographs uint8 (H, W, 3); ``place`` is x, y of the logo.
+    """Cut a scene out of photographs.
+
+    Parameters
+    ----------
+    locked, truth
+        uint8 (H, W, 3).
+    logo
+        As it lies on the photograph.
+    place
+        x and y of its corner.
+    edges
+        Px beside the logo that are cut out as well; by default as of `edges_of`.
 
     Returns
     -------
     tuple
         The scene, at most 512 px a side, and where it lies in the photographs.
     """
-    (x, y), (height, width) = place, locked.shape[:2]
-    top, left = max(y - MARGIN, 0), max(x - MARGIN, 0)
-    bottom = min(y + logo.height + MARGIN, height)
-    right = min(x + logo.width + MARGIN, width)
-    where = np.s_[top:bottom, left:right]
-    edges = ((y - top, bottom - y - logo.height), (x - left, right - x - logo.width))
+    edges = edges_of(locked, logo, place) if edges is None else edges
+    (x, y), ((above, below), (before, behind)) = place, edges
+    where = np.s_[y - above : y + logo.height + below, x - before : x + logo.width + behind]
     alpha = np.pad(logo.alpha, edges)
     grey = bool((truth[..., 1:] == truth[..., :1]).all())
     samples = logo_samples(logo.rgba, 1 if grey else 3, 8).astype(np.uint8)
@@ -144,17 +170,23 @@ def mean_fill(scene: Scene) -> NDArray[np.uint8]:
 
 
 def colour_prior(scene: Scene) -> NDArray[np.uint8]:
-    """A1 and A4: the opacity is corrected so that windows match the inpainting; the best window."""
-    logo = scene.logo.astype(np.float64)
-    seen, wanted = scene.locked - logo, telea(scene) - logo
+    """A1 and A4: lift the logo so that what appears has the colours of the inpainting, by windows.
+
+    Where nothing is left to be lifted, the inpainting stays.
+    """
+    logo, painted = scene.logo.astype(np.float64), telea(scene)
+    seen, wanted = scene.locked - logo, painted - logo
     guesses = []
     for window in _WINDOWS:
-        size = (window, window)
-        match = cv2.boxFilter((seen * wanted).sum(-1), -1, size, normalize=False)
-        power = cv2.boxFilter((seen**2).sum(-1), -1, size, normalize=False)
-        gain = np.asarray(match)[..., np.newaxis] / np.maximum(power, 1)[..., np.newaxis]
-        lifted = np.clip(logo + np.maximum(gain, 1) * seen, 0, 255)
-        guesses.append(np.rint(lifted).astype(np.uint8))
+        match, power = (
+            np.asarray(cv2.boxFilter(one * scene.covered, -1, (window, window), normalize=False))
+            for one in ((seen * wanted).sum(-1), (seen**2).sum(-1))
+        )
+        gain = np.maximum(match / np.maximum(power, 1), 1)
+        lifted = np.clip(np.rint(logo + gain[..., np.newaxis] * seen), 0, 255).astype(np.uint8)
+        for most in _GAINS:
+            gone = (power < 1) | (gain > most)
+            guesses.append(np.where(gone[..., np.newaxis], painted, lifted))
     return scene.best(guesses)
 
 
@@ -167,26 +199,26 @@ def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     Parameters
     ----------
     scenes
-        Of one logo, at least `FEWEST`; brought to the size of the first.
+        Of one logo at one size, all as large; at least `FEWEST`.
 
     Returns
     -------
     list
-        A guess for each, at its own size.
+        A guess for each.
     """
-    height, width = scenes[0].locked.shape[:2]
-    seen = np.stack([_sized(one.locked, width, height) for one in scenes]).astype(np.float64)
+    seen = np.stack([one.locked for one in scenes]).astype(np.float64)
     around = ~scenes[0].covered
+    if not around.any():  # a logo without a transparent px, cut out at its edges
+        around = scenes[0].covered
     light = seen[:, around].mean(1)[:, np.newaxis, np.newaxis]  # of each photograph
     spread = np.asarray(cv2.blur((seen - light).std(0), (3, 3)))
     keep = np.clip(spread / np.maximum(spread[around].mean(0), 1), 0.02, 1)
     colour = seen.mean(0) - keep * light.mean(0)
-    lifted = np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8)
-    return [
-        _sized(guess, one.locked.shape[1], one.locked.shape[0])
-        for guess, one in zip(lifted, scenes, strict=True)
-    ]
+    return list(np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8))
 
+
+ATTACKS_VERSION: Final = 2
+"""Raised whenever an attack changes: what it found before is not taken for what it finds now."""
 
 FEWEST: Final = 4
 """Photographs from which a logo can be told by `matting`."""
@@ -220,9 +252,10 @@ def jpeg(quality: int) -> Pipeline:
 
 
 def there_and_back(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Resize the retina to 512 px and back to its size."""
-    size = (rgb.shape[1], rgb.shape[0])
-    return [np.asarray(cv2.resize(_at_512(rgb), size, interpolation=cv2.INTER_CUBIC), np.uint8)]
+    """Resize the retina to 512 px, or to half where that is less, and back to its size."""
+    side = len(rgb)
+    small = resample(rgb, (min(_SMALL, side // 2),) * 2)
+    return [np.asarray(cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)]
 
 
 def clahe(rgb: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -287,7 +320,7 @@ PIPELINES: Mapping[str, Pipeline] = MappingProxyType(
         "A6 total variation": smoothed,
         "A9 JPEG 75": jpeg(75),
         "A9 JPEG 50": jpeg(50),
-        "A9 resized to 512 and back": there_and_back,
+        "A9 resized to 512 px or half, and back": there_and_back,
         "A9 CLAHE": clahe,
         "A9 Ben Graham": ben_graham,
         "A9 closer crop": closer,
@@ -304,7 +337,7 @@ QUICK: Final = (
     "A1 colour prior",
     "A4 Telea",
     "A9 JPEG 75",
-    "A9 resized to 512 and back",
+    "A9 resized to 512 px or half, and back",
     "A9 CLAHE",
 )
 """Those that take a fraction of a second each, for every photograph that is locked."""
@@ -359,11 +392,13 @@ def matted(
     places: Sequence[tuple[int, int]],
     ask: Callable[[list[NDArray[np.uint8]]], T],
 ) -> list[dict[str, float | T]]:
-    """Attack many locked photographs at once by `matting`; parameters and rows as `attacked`."""
-    parts = [
-        scene_of(locked, clean, logo, place)
-        for (clean, locked), logo, place in zip(pairs, logos, places, strict=True)
-    ]
+    """Attack locked photographs together by `matting`; parameters and rows as `attacked`.
+
+    The logos are of one size.
+    """
+    marks = list(zip(pairs, logos, places, strict=True))
+    edges = np.min([edges_of(locked, logo, at) for (_, locked), logo, at in marks], axis=0)
+    parts = [scene_of(locked, clean, logo, at, edges) for (clean, locked), logo, at in marks]
     guesses = matting([scene for scene, _ in parts])
     return [
         _judged(locked, scene, guess, where, ask)
@@ -405,10 +440,6 @@ def _small(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(part)
     size = (round(part.shape[1] * scale), round(part.shape[0] * scale))
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _sized(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ class Case:
         """
         if self.path.suffix.lower() not in SUFFIXES:
             return read_fundus(self.path)
-        secret = self.name.encode().ljust(16)
+        secret = self.name.encode("utf-8", "surrogateescape").ljust(16)
         ds = photograph(
             read_rgb(self.path),
             patient_name="",
@@ -119,8 +119,8 @@ def read_cases(
     Raises
     ------
     UsageError
-        The CSV is unusable or has no rows, or a photograph is not there or not the only one of
-        its name.
+        The CSV is unusable or has no rows, a photograph is not there, not the only one of its
+        name or of two grades, or there are no masks where some are expected.
     """
     truth = read_labels(labels, classes, split)
     if not truth:
@@ -128,7 +128,7 @@ def read_cases(
     files = sorted(path for path in images.rglob("*") if path.is_file())
     by_name = _by_name(files, images)
     marks = _by_name(sorted(masks.rglob("*")), masks) if masks else {}
-    cases = []
+    cases: dict[Path, Case] = {}
     for name, grade in truth.items():
         found = by_name.get(name, [])
         if len(found) != 1:
@@ -138,9 +138,20 @@ def read_cases(
                 else f"{name}: could be {found[0]} or {found[1]}",
                 f"{labels} names it, relative to {images}",
             )
-        relative = found[0].relative_to(images).as_posix()
-        cases.append(Case(relative, found[0], grade, _masks_of(found[0].stem, marks)))
-    return cases
+        (path,) = found
+        relative = path.relative_to(images).as_posix()
+        case = Case(relative, path, grade, _masks_of(path.stem, marks))
+        if cases.setdefault(path, case) != case:
+            raise UsageError(
+                f"{path}: graded {cases[path].grade} and {grade}", f"{labels} names it twice"
+            )
+    listed = list(cases.values())
+    if masks and all(case.masks is None for case in listed):
+        raise UsageError(
+            f"{masks}: no lesion mask of any photograph in {labels}",
+            "name the folder that holds NAME.png, or NAME_MA.tif and its like",
+        )
+    return listed
 
 
 def _by_name(files: Iterable[Path], root: Path) -> dict[str, list[Path]]:

@@ -70,7 +70,7 @@ def write_report(name: str, plan: Plan, study: Study, policy: Policy) -> list[Ta
         figures={k: base64.b64encode(v).decode() for k, v in figures.items()},
         pictures=_pictures(study),
     )
-    write_file(study.folder / f"{name}.html", page.encode())
+    write_file(study.folder / f"{name}.html", page.encode("utf-8", "replace"))
     return made
 
 
@@ -93,6 +93,8 @@ def _facts(name: str, study: Study, policy: Policy) -> dict[str, Any]:
         "help": HELP[name],
         "photographs": len(counts),
         "by_grade": ", ".join(f"{n} of grade {grade}" for grade, n in sorted(grades.items())),
+        "nowhere": sum(not row["feasible"] for row in study.rows),
+        "locks": len(study.rows),
         "seed": study.seed,
         "models": [
             {"name": model, "sha256": one.bundle.weights_sha256}

@@ -91,4 +91,4 @@ class Results:
 
 def key_of(*parts: str) -> str:
     """Give the key of whatever these words determine."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]

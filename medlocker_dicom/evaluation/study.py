@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,8 +18,14 @@ from medlocker_dicom.bundles.models import Ensemble
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
 from medlocker_dicom.dicom.reading import naming
-from medlocker_dicom.errors import NoFeasiblePositionError, UsageError
-from medlocker_dicom.evaluation.attacks import FEWEST, attacked, logo_on, matted
+from medlocker_dicom.errors import DestinationError, NoFeasiblePositionError, UsageError
+from medlocker_dicom.evaluation.attacks import (
+    ATTACKS_VERSION,
+    FEWEST,
+    attacked,
+    logo_on,
+    matted,
+)
 from medlocker_dicom.evaluation.results import Results, Row, key_of
 from medlocker_dicom.files import sha256_of, write_file
 from medlocker_dicom.keyfile import Identity, Kem
@@ -41,6 +48,13 @@ if TYPE_CHECKING:
 VERSION = 1
 #: px of the retina at which similarity is measured, and of the pictures that are kept.
 LOOK = 512
+#: What every row has, and every row of a lock.
+_OF_A_ROW = {"image", "grade", "feasible"}
+_OF_A_LOCK = {
+    *("sources", "clean", "locked", "placement", "logo_size", "boxes", "true_lesions"),
+    *("forward_passes", "seconds", "ssim", "covered_retina"),
+    *("lesion_px", "covered_lesion_px", "covered_box_px"),
+}
 #: Locks for nobody: the same dither, hence the same figures, in every run.
 _NOBODY = Identity(Kem.X25519, b"\1" * 32, b"\2" * 32, b"\3" * 32)
 
@@ -155,24 +169,34 @@ class Study:
                     self._matted(condition, {case.name: case for case in drawn_cases}, results)
 
     def _matted(self, condition: Condition, cases: Mapping[str, Case], results: Results) -> None:
-        """Attack all locks of a condition at once, and add what is found to their rows."""
-        rows = [r for r in self.rows if r["condition"] == condition.name and r["feasible"]]
-        if len(rows) < FEWEST:
-            return
-        key = key_of("matting", *(row["key"] for row in rows))
-        found = results.get(key)
-        if found is None:
-            clean = [cases[row["image"]].fundus().display(0) for row in rows]
-            locked = [read_rgb(self.folder / row["locked_picture"]) for row in rows]
-            logos = [
-                logo_on(self.logo, condition.policy, one, tuple(row["logo_size"]))
-                for one, row in zip(clean, rows, strict=True)
-            ]
-            places = [(row["placement"][0], row["placement"][1]) for row in rows]
-            pairs = list(zip(clean, locked, strict=True))
-            found = results.put(key, {"rows": matted(pairs, logos, places, self.asked)})
-        for row, one in zip(rows, found["rows"], strict=True):
-            row["attacks"] = row["attacks"] | {"A3 matting": one}
+        """Attack all locks of a condition with logos of one size at once; adds to their rows."""
+        by_size: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            if row["condition"] == condition.name and row["feasible"]:
+                by_size[tuple(row["logo_size"])].append(row)
+        for rows in by_size.values():
+            if len(rows) < FEWEST:
+                continue
+            rows.sort(key=itemgetter("key"))
+            key = key_of("matting", *(row["key"] for row in rows))
+            found = results.get(key)
+            if found is None:
+                together = [cases[row["image"]] for row in rows]
+                found = results.put(key, {"rows": self._matted_alike(condition, together, rows)})
+            for row, one in zip(rows, found["rows"], strict=True):
+                row["attacks"] = row["attacks"] | {"A3 matting": one}
+
+    def _matted_alike(
+        self, condition: Condition, cases: Sequence[Case], rows: Sequence[Row]
+    ) -> list[dict[str, Any]]:
+        clean = [case.fundus().display(0) for case in cases]
+        locked = [read_rgb(self.folder / row["locked_picture"]) for row in rows]
+        logos = [
+            logo_on(self.logo, condition.policy, one, tuple(row["logo_size"]))
+            for one, row in zip(clean, rows, strict=True)
+        ]
+        places = [(row["placement"][0], row["placement"][1]) for row in rows]
+        return matted(list(zip(clean, locked, strict=True)), logos, places, self.asked)
 
     def asked(self, squares: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
         """Ask every model about views of a retina, uint8 (S, S, 3) each; the mean over them."""
@@ -187,16 +211,34 @@ class Study:
         for condition in self.conditions:
             key = self._key(condition, case, content)
             row = results.get(key)
-            if row is None:
+            if row is None or not self._whole(row):
                 shown = shown or _Shown(self, case)
                 with naming(case.path):
                     row = results.put(key, shown.row(condition, key))
             yield row | {"condition": condition.name, "picture": f"pictures/{key}.jpg"}
 
+    def _whole(self, row: Row) -> bool:
+        """Whether what is to be attacked together with others is still there.
+
+        Raises
+        ------
+        DestinationError
+            The row is none of ours.
+        """
+        missing = _OF_A_ROW - row.keys() or (row["feasible"] and _OF_A_LOCK - row.keys())
+        if missing:
+            raise DestinationError(
+                f"{self.folder}: holds rows that are not what an evaluation writes",
+                "name another folder",
+            )
+        picture = row.get("locked_picture")
+        return picture is None or (self.folder / picture).is_file()
+
     def _key(self, condition: Condition, case: Case, content: str) -> str:
         models = sorted(f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items())
         words = (condition.policy.digest, " ".join(condition.sources), self.logo.sha256.hex())
-        rest = [self.segmenter.bundle.weights_sha256, str(self.attacks), content]
+        attacks = str(self.attacks and ATTACKS_VERSION)
+        rest = [self.segmenter.bundle.weights_sha256, attacks, content]
         if condition.segmented and case.masks is not None:
             rest.append("segmented")
         return key_of(str(VERSION), *words, *models, *rest)
@@ -222,7 +264,11 @@ class _Shown:
 
     def row(self, condition: Condition, key: str) -> Row:
         """Lock, ask, measure, attack."""
-        head = {"image": self.case.name, "grade": self.case.grade}
+        head = {
+            "image": self.case.name,
+            "grade": self.case.grade,
+            "true_lesions": self.truth is not None,
+        }
         lesions = self.segmented if condition.segmented else self.lesions
         locker = Locker(
             condition.policy,
@@ -250,7 +296,6 @@ class _Shown:
             "placement": record.placement,
             "logo_size": record.logo_size,
             "boxes": len(record.boxes),
-            "true_lesions": self.truth is not None,
             "forward_passes": record.forward_passes,
             "seconds": round(seconds, 3),
         }
@@ -298,7 +343,13 @@ def _asked(results: Results, case: Case, content: str, classifier: Classifier) -
         name = classifier.bundle.name
         row = {"image": case.name, "model": name, "grade": int(chances.argmax())}
         results.put(key, row)
-    return int(row["grade"])
+    grade = row.get("grade")
+    if not isinstance(grade, int):
+        raise DestinationError(
+            f"{case.name}: its grade by {classifier.bundle.name} is kept as {grade!r}",
+            "name another folder for the report",
+        )
+    return grade
 
 
 def _content(case: Case) -> str:
@@ -315,5 +366,4 @@ def _png(rgb: NDArray[np.uint8]) -> bytes:
 def _keep_picture(locked: NDArray[np.uint8], path: Path) -> None:
     small = crop_to_retina(locked, LOOK // 2)
     data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, data.tobytes())

@@ -30,6 +30,7 @@ PAPER_ASR = {
     "ensemble": 52.05,
 }
 _TARGETS = tuple(PAPER_ASR)
+_ENSEMBLE = {"resnet18", "vgg16", "inceptionv3", "mobilenetv3"}
 #: Table 2, per cent: source, then targets in the order of table 1.
 PAPER_TRANSFER = {
     "resnet18": (None, 91.10, 64.83, 69.91, 69.49, 67.01, 83.25, 70.34),
@@ -83,15 +84,14 @@ def asr(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
     """Table 1: how often the models that were searched against are turned."""
     lines: list[tuple[Cell, ...]] = []
     for condition, mine in _each(rows, conditions):
-        source = _source(condition)
-        paper = PAPER_ASR.get(source) if condition.policy.strategy == "paper" else None
+        paper = condition.policy.strategy == "paper"
         lines.append(
             (
-                source,
+                _source(condition),
                 condition.policy.strategy,
                 _rate(mine, flipped),
                 *(_rate([r for r in mine if r["grade"] == g], flipped) for g in _grades(rows)),
-                paper,
+                PAPER_ASR.get(_of_the_paper(condition)) if paper else None,
                 _mean(mine, "forward_passes"),
                 _mean(mine, "seconds"),
             )
@@ -115,7 +115,7 @@ def transfer(
                 None if t in condition.sources else _turned(chosen, t) for t in targets
             ]
             lines.append((source, condition.policy.strategy, *cells))
-            known = PAPER_TRANSFER.get(source)
+            known = PAPER_TRANSFER.get(_of_the_paper(condition))
             if conditional and known and condition.policy.strategy == "paper":
                 paper = dict(zip(_TARGETS, known, strict=True))
                 lines.append((source, "in the paper, %", *(paper.get(short(t)) for t in targets)))
@@ -180,8 +180,12 @@ def ablation(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
 def visibility(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
     """Tell what the logo hides of a retina."""
     lines = []
-    for condition, mine in _each(rows, conditions, feasible=False):
+    for condition, every in _each(rows, conditions, feasible=False):
+        blind = condition.segmented
+        mine = [r for r in every if r.get("true_lesions")] if blind else every
         placed = [r for r in mine if r["feasible"]]
+        if blind and not mine:
+            continue
         lines.append(
             (
                 condition.name,
@@ -189,7 +193,7 @@ def visibility(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
                 _mean(placed, "ssim"),
                 100 * fmean(r["covered_retina"] for r in placed) if placed else None,
                 len(mine) - len(placed),
-                sum(r["covered_box_px"] for r in placed),
+                None if blind else sum(r["covered_box_px"] for r in placed),
                 sum(r["covered_lesion_px"] for r in placed),
                 _covered(placed),
             )
@@ -220,8 +224,8 @@ def redteam(
 def _attacked(condition: Condition, rows: list[Row], unseen: Sequence[str]) -> Table:
     lines: list[tuple[Cell, ...]] = [("none", None, None, None, _rate(rows, flipped))]
     flips = [r for r in rows if flipped(r)]
-    for name in rows[0]["attacks"] if rows else ():
-        found = [(r, r["attacks"][name]) for r in rows]
+    for name in dict.fromkeys(name for r in rows for name in r["attacks"]):
+        found = [(r, r["attacks"][name]) for r in rows if name in r["attacks"]]
         levels = [a["psnr"] for _, a in found if "psnr" in a]
         wrong = {id(r): _decision(a["locked"], r["sources"]) != r["grade"] for r, a in found}
         fair = [  # a model that errs on the clean photograph so treated proves nothing
@@ -269,6 +273,12 @@ def _decision(chances: dict[str, list[float]], sources: Iterable[str]) -> int:
 
 def _source(condition: Condition) -> str:
     return short(condition.sources[0]) if len(condition.sources) == 1 else "ensemble"
+
+
+def _of_the_paper(condition: Condition) -> str:
+    """Give the paper's name of the models searched against; empty where it has none."""
+    names = {short(name) for name in condition.sources}
+    return "ensemble" if names == _ENSEMBLE else "".join(names) if len(names) == 1 else ""
 
 
 def _each(

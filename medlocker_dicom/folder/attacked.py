@@ -24,8 +24,7 @@ def quick_attacks(source: Fundus, locked: LockedInstance, locker: Locker) -> lis
     list
         For each frame ``psnr``, dB over the px under the logo of the best that a thief without
         the key restores; and ``undone_by``, names of the attacks under which the models, together,
-        decide as on the clean photograph (of a pipeline: so treated); None where the lock did not
-        change the decision.
+        decide as on the clean photograph; None where the lock did not change the decision.
     """
 
     def decide(views: list[NDArray[np.uint8]]) -> int:
@@ -41,9 +40,7 @@ def quick_attacks(source: Fundus, locked: LockedInstance, locker: Locker) -> lis
         told.append(
             {
                 "psnr": max(one["psnr"] for one in found.values() if "psnr" in one),
-                "undone_by": [
-                    name for name, one in found.items() if one["locked"] == one.get("clean", clean)
-                ]
+                "undone_by": [name for name, one in found.items() if one["locked"] == clean]
                 if record.flipped
                 else None,
             }

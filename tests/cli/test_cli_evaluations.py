@@ -23,7 +23,12 @@ TABLES = {
     "transfer": ["transfer-conditional", "transfer"],
     "wsm": ["wsm"],
     "ablation": ["ablation"],
-    "redteam": ["redteam-default", "redteam-paper", "redteam-random-placement"],
+    "redteam": [
+        "redteam-default",
+        "redteam-paper",
+        "redteam-random-placement",
+        "redteam-paper-whole-budget",
+    ],
     "visibility": ["visibility"],
 }
 
@@ -107,6 +112,10 @@ def test_many_locks_are_attacked_together(office: Desk, tiny_bundles: Path) -> N
     before = (office / "out" / "rows.jsonl").read_bytes()
     office.good("evaluate", "redteam", *words, "--each", "4", "--budget", "2")
     assert (office / "out" / "rows.jsonl").read_bytes() == before
+    lost = next(row["locked_picture"] for row in whole["rows"])
+    (office / "out" / lost).unlink()
+    office.good("evaluate", "redteam", *words, "--each", "4", "--budget", "2")
+    assert (office / "out" / lost).is_file()
 
 
 def test_studies_share_what_is_locked(office: Desk, graded: Path) -> None:
@@ -166,6 +175,50 @@ def test_unusable_options(
 ) -> None:
     """Each is one error."""
     assert words in refused(office, code, "evaluate", "asr", *arguments(office, graded, *more))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("grades.jsonl", (b'"grade": ', b'"grade": "x", "was": '), "is kept as 'x'"),
+        ("rows.jsonl", (b'"locked"', b'"unlocked"'), "not what an evaluation writes"),
+    ],
+)
+def test_a_folder_of_other_findings(
+    office: Desk, graded: Path, name: str, change: tuple[bytes, bytes], words: str
+) -> None:
+    """Lines that could be ours and are not end in one error, and stay."""
+    office.good("evaluate", "asr", *arguments(office, graded))
+    path = office / "out" / name
+    changed = path.read_bytes().replace(*change)
+    path.write_bytes(changed)
+    assert words in refused(office, 9, "evaluate", "asr", *arguments(office, graded))
+    assert path.read_bytes() == changed
+
+
+def test_pictures_that_cannot_be_kept(office: Desk, graded: Path) -> None:
+    """A file that lies where their folder should be is an error of the output."""
+    office.put("out/pictures", b"")
+    said = refused(office, 9, "evaluate", "asr", *arguments(office, graded))
+    assert "pictures" in said
+
+
+def test_photographs_without_a_position_are_told(office: Desk, graded: Path) -> None:
+    """No box, no place inside one: the rates say no cases, and a line says why."""
+    said = office.good("evaluate", "asr", *arguments(office, graded, "--mode", "inside"))
+    assert "no cases" in said.out
+    total = json.loads((office / "out" / "asr.json").read_text())["locks"]
+    words = f"{total} of {total} locks"
+    assert f"{words}: no position that the mode allows; they are in no rate" in said.out
+    assert words in (office / "out" / "asr.html").read_text()
+
+
+def test_a_folder_whose_name_is_no_text(office: Desk, tiny_bundles: Path) -> None:
+    """It is evaluated as any other."""
+    grade = photograph(office, tiny_bundles, "d\udcff/a", eye_pixels(0)[0])
+    labels = office.put("labels.csv", f"file,grade\na,{grade}\n".encode())
+    office.good("evaluate", "asr", *arguments(office, labels))
+    assert "d?/a.png" in (office / "out" / "asr.html").read_text()
 
 
 def test_a_damaged_photograph_is_named(office: Desk, graded: Path) -> None:

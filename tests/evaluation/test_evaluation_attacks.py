@@ -8,7 +8,10 @@ from medlocker_dicom.evaluation.attacks import (
     MARGIN,
     PIPELINES,
     RESTORERS,
+    colour_prior,
+    edges_of,
     known_logo,
+    matted,
     matting,
     pasted,
     scene_of,
@@ -65,6 +68,46 @@ def test_the_dither_withstands_a_known_logo(
     scene, _ = scene_of(locked, eye, logo, (120, 140))
     assert scene.psnr(known_logo(scene)) < 22
     assert scene.psnr(RESTORERS[attack](scene)) < 22
+
+
+def test_what_cannot_be_lifted_is_painted_over(eye: NDArray[np.uint8], logo: Logo) -> None:
+    """Where a logo is all but opaque, whoever lifts it does no worse than who paints over it."""
+    x, y = 120, 140
+    clear = np.where(np.arange(logo.width) < logo.width // 2, 255, 100).astype(np.uint8)
+    alpha = np.where(logo.alpha > 0, np.minimum(logo.alpha, clear), 0).astype(np.uint8)
+    locked = eye.copy()
+    window = np.s_[y : y + logo.height, x : x + logo.width]
+    colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
+    locked[window] = blend(eye[window], colours, alpha)
+    scene, _ = scene_of(locked, eye, logo, (x, y))
+    assert scene.psnr(colour_prior(scene)) > scene.psnr(telea(scene)) > 25
+    assert scene.psnr(known_logo(scene)) < 20
+
+
+def test_a_scene_is_cut_to_the_edges_of_all(eye: NDArray[np.uint8], logo: Logo) -> None:
+    """At a photograph's edge there is less to be seen beside a logo: all of them keep as little."""
+    room = SIDE - logo.height
+    places = [(4, 120), (120, 140), (120, room - 2), (150, 100)]
+    assert edges_of(eye, logo, places[0]).tolist() == [[12, 12], [4, 12]]
+    assert edges_of(eye, logo, places[2]).tolist() == [[12, 2], [12, 12]]
+    pairs = [(eye, locked_at(eye, logo, *place, keyed=True)) for place in places]
+    shapes: list[tuple[int, ...]] = []
+
+    def ask(views: list[NDArray[np.uint8]]) -> None:
+        shapes.extend(view.shape for view in views)
+
+    found = matted(pairs, [logo] * 4, places, ask)
+    assert [one["psnr"] for one in found] == pytest.approx([20] * 4, abs=12)
+    assert len(shapes) == 4
+
+
+@pytest.mark.parametrize("side", [300, 2000])
+def test_a_retina_is_made_smaller_before_it_is_restored(side: int) -> None:
+    """One of 512 px or less is halved, so that something is lost of it."""
+    rgb = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    (back,) = PIPELINES["A9 resized to 512 px or half, and back"](rgb)
+    assert back.shape == rgb.shape
+    assert back.std() < 0.8 * rgb.std()
 
 
 @pytest.mark.parametrize("attack", RESTORERS)

@@ -108,3 +108,25 @@ def test_what_the_csv_names_has_to_be_there_once(tmp_path: Path) -> None:
     labels.write_text("file,grade,split\ntwo/e.jpg,2,train\n")
     with pytest.raises(UsageError, match=r"no rows of split val"):
         read_cases(tmp_path / "images", labels, 5, "val")
+
+
+def test_a_photograph_is_one_whatever_it_is_called(tmp_path: Path) -> None:
+    """Named twice it counts once; with two grades it is refused."""
+    put_eye(tmp_path / "images" / "a.jpg")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,grade\na,3\na.jpg,3\n")
+    assert [case.name for case in read_cases(tmp_path / "images", labels, 5)] == ["a.jpg"]
+    labels.write_text("file,grade\na,3\na.jpg,2\n")
+    with pytest.raises(UsageError, match=r"a\.jpg: graded 3 and 2"):
+        read_cases(tmp_path / "images", labels, 5)
+
+
+def test_masks_of_nothing_are_refused(tmp_path: Path) -> None:
+    """A folder that is not there, or has no mask of any photograph, was named by mistake."""
+    put_eye(tmp_path / "images" / "a.jpg")
+    put_mask(tmp_path / "masks" / "b.png", 1)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,grade\na,3\n")
+    for folder in ("masks", "elsewhere"):
+        with pytest.raises(UsageError, match=f"{folder}: no lesion mask of any photograph"):
+            read_cases(tmp_path / "images", labels, 5, masks=tmp_path / folder)

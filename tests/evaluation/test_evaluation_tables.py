@@ -57,6 +57,26 @@ def test_success_by_grade() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "paper"),
+    [
+        (("vgg16", "mobilenetv3", "resnet18", "inceptionv3"), 52.05),
+        (("resnet18", "vit"), None),
+        (("vit",), 67.26),
+        (("tiny",), None),
+    ],
+)
+def test_the_papers_figure_is_of_the_papers_models(
+    names: tuple[str, ...], paper: float | None
+) -> None:
+    """Its ensemble is four models, whatever their order; another has no figure beside it."""
+    sources = tuple(f"dr_classifier_{name}" for name in names)
+    mine = Condition("c", sources, PAPER.policy)
+    told = row(0, 1, 0) | {"sources": list(sources), "locked": dict.fromkeys(sources, sure(1))}
+    (line,) = tables.asr([told], [mine]).rows
+    assert line[-3] == paper
+
+
 def test_transfer_of_those_turned_and_of_all() -> None:
     """Where the source is turned, one of three goes along; of all, two of five."""
     conditional, whole = tables.transfer(ROWS, [PAPER], [ONE, TWO])
@@ -112,6 +132,37 @@ def test_what_the_logo_hides() -> None:
     ((lock, rate, similarity, retina, *counts),) = tables.visibility(ROWS, [PAPER]).rows
     assert (lock, rate, counts) == ("c", Rate(3, 5), [0, 10, 15, 10.0])
     assert [similarity, retina] == pytest.approx([0.9, 5.0])
+
+
+def test_lesions_as_segmented_are_counted_where_true_ones_are_known() -> None:
+    """Its boxes are the segmenter's, so that none of their px say anything."""
+    blind = Condition("c", (ONE,), PAPER.policy, segmented=True)
+    marked = [row(2, 0, 0, true_lesions=True), row(0, 0, 0, true_lesions=False)]
+    (line,) = tables.visibility(marked, [blind]).rows
+    assert (line[1], line[5:]) == (Rate(1, 1), (None, 3, 10.0))
+    assert tables.visibility(marked[1:], [blind]).rows == ()
+
+
+def test_attacks_on_some_photographs_alone() -> None:
+    """What needs many locks of one size is counted over those that it had."""
+    seen = {"A3 matting": {"psnr": 12.0, "locked": {ONE: sure(1)}}}
+    rows = [row(0, 1, 1, attacks={}), row(2, 1, 2, attacks=seen)]
+    (table,) = tables.redteam(rows, [PAPER], [ONE])
+    assert table.rows[0][-1] == Rate(2, 2)
+    assert table.rows[1] == ("A3 matting", 12.0, 12.0, Rate(1, 1), Rate(1, 1))
+
+
+def test_baselines_that_do_not_stop() -> None:
+    """Chance has our budget; the paper's search has its own, to its first flip and to its end."""
+    ours = Policy()
+    made = STUDIES["redteam"].conditions((ONE,), ours)
+    found = {one.name: (one.policy.budget, one.policy.margin) for one in made}
+    assert found == {
+        "default": (ours.budget, ours.margin),
+        "paper": (650, 0.0),
+        "random-placement": (ours.budget, 1.0),
+        "paper-whole-budget": (650, 1.0),
+    }
 
 
 def test_figures_show_rates() -> None:
