@@ -14,7 +14,7 @@ from torch import nn
 
 from medlocker_dicom.bundles.bundle import SHIPPED, Bundle, read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine, default_cache, exported
-from medlocker_dicom.bundles.networks import LesionUNetPlusPlus, resnet18
+from medlocker_dicom.bundles.networks import resnet18, unetplusplus
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, retina_at
 from medlocker_dicom.errors import BundleFormatError, DestinationError
@@ -41,10 +41,10 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     """Return bundles of the two shipped architectures, small inputs, seeded weights."""
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(2)
-    grader, marker = stirred(resnet18()), stirred(LesionUNetPlusPlus())
+    grader, marker = stirred(resnet18()), stirred(unetplusplus())
     named = f"{OURS}.resnet18", {"num_classes": 5}, grader
     write_bundle(folder / "grader", "dr-classifier", GRADES, 64, named)
-    wide = f"{OURS}.LesionUNetPlusPlus", {"labels": 5}, marker
+    wide = f"{OURS}.unetplusplus", {"labels": 5}, marker
     write_bundle(folder / "marker", "lesion-segmenter", LESIONS, 256, wide)
     return {name: read_bundle(folder / name) for name in ("grader", "marker")}
 

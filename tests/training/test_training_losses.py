@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlocker_dicom.bundles.networks import BLOCK, LesionUNetPlusPlus
+from medlocker_dicom.bundles.unetplusplus import BLOCK, LesionUNetPlusPlus
 from medlocker_dicom.training.checkpoint import half_precision
 from medlocker_dicom.training.classifier import feature_loss
 from medlocker_dicom.training.grading import (
