@@ -9,8 +9,8 @@ opacity, a window), the truth picks the best of a grid.
 PSNR is over the pixels that the logo covers, all channels, peak 255: higher is
 better for the attacker. `inpaint` looks at the surroundings alone, so no
 dither can push it down: it is the floor of what hiding pixels can achieve.
-`colour prior` takes its guess from that inpainting and corrects the opacity
-window by window: the strongest keyless attack that we know.
+`colour prior` takes its guess from that inpainting and lifts the logo as far as
+the colours of an eye make it likeliest: the strongest keyless attack that we know.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.evaluation.attacks import (
-    MARGIN,
     Scene,
     colour_prior,
     known_logo,
     known_logo_median,
     known_logo_nlm,
+    scene_of,
     telea,
 )
 from medlocker_dicom.watermark.alpha import alpha_map, plain_map
@@ -59,14 +59,13 @@ def scenes(images: Sequence[Image], logo: Logo, alpha: int, *, keyed: bool) -> I
         small = scale_logo(logo, width, height, 4.0)
         x = int(rng.integers(width // 4, 3 * width // 4 - small.width))
         y = int(rng.integers(height // 4, 3 * height // 4 - small.height))
-        edge = ((MARGIN, MARGIN), (MARGIN, MARGIN))
-        logo_alpha = np.pad(small.alpha, edge)
-        colours = np.pad(logo_samples(small.rgba, 3, 8).astype(np.uint8), (*edge, (0, 0)))
-        truth = image[y - MARGIN : y + small.height + MARGIN, x - MARGIN : x + small.width + MARGIN]
+        colours = logo_samples(small.rgba, 3, 8).astype(np.uint8)
         seed = hashlib.sha256(b"benchmark %d" % index).digest()
         one = alpha_map(small.alpha, alpha, seed) if keyed else plain_map(small.alpha, alpha)
-        locked = blend(truth, colours, np.pad(one, edge))
-        yield Scene(locked, truth, colours, logo_alpha)
+        window = np.s_[y : y + small.height, x : x + small.width]
+        locked = image.copy()
+        locked[window] = blend(image[window], colours, one)
+        yield scene_of(locked, image, small, (x, y))[0]
 
 
 def photographs(folder: Path, count: int) -> tuple[list[Image], str]:

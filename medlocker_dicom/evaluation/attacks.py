@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 12  # px around the logo that a restorer looks at as well
 _OPACITIES: Final = range(40, 255, 3)
-_WINDOWS: Final = (1, 3, 7, 15)  # px, that the colour prior corrects as one
-_GAINS: Final = (4, 8, 16)  # beyond which too little of an eye is left to be lifted
+_WINDOWS: Final = (1, 3)  # px, that the colour prior corrects as one
+_NOISES: Final = (3.0, 30.0, 300.0)  # variances, in levels, of what no eye's colours explain
+_GAINS: Final = (4, 16)  # beyond which too little of an eye is left to be lifted
 _LARGEST: Final = 512  # px, longer side of what a restorer works on
 _SMALL: Final = 512  # px, of a retina that is purified or resized
 _RADIUS: Final = 5  # px, of inpainting
@@ -46,12 +47,16 @@ class Scene:
         uint8 (h, w, 3).
     logo, logo_alpha
         Its colours uint8 (h, w, 3) and its own opacity uint8 (h, w).
+    texture
+        Covariance float64 (3, 3) of how colours differ from those around them, all over the
+        photograph.
     """
 
     locked: NDArray[np.uint8]
     truth: NDArray[np.uint8]
     logo: NDArray[np.uint8]
     logo_alpha: NDArray[np.uint8]
+    texture: NDArray[np.float64]
 
     @property
     def covered(self) -> NDArray[np.bool_]:
@@ -119,8 +124,8 @@ def scene_of(
     grey = bool((truth[..., 1:] == truth[..., :1]).all())
     samples = logo_samples(logo.rgba, 1 if grey else 3, 8).astype(np.uint8)
     colours = np.pad(np.broadcast_to(samples, (*logo.alpha.shape, 3)), (*edges, (0, 0)))
-    parts = [_small(one) for one in (locked[where], truth[where], colours, alpha)]
-    return Scene(*parts), where
+    seen, clean, colours, alpha = map(_small, (locked[where], truth[where], colours, alpha))
+    return Scene(seen, clean, colours, alpha, _texture_of(locked)), where
 
 
 def pasted(
@@ -170,23 +175,30 @@ def mean_fill(scene: Scene) -> NDArray[np.uint8]:
 
 
 def colour_prior(scene: Scene) -> NDArray[np.uint8]:
-    """A1 and A4: lift the logo so that what appears has the colours of the inpainting, by windows.
+    """A1 and A4: lift the logo as far as it makes px likeliest beside what is painted over it.
 
-    Where nothing is left to be lifted, the inpainting stays.
+    A px has one opacity and three channels. How an eye's colours go together (`Scene.texture`)
+    tells which of the colours on the line from the logo's through the px it is. Where nothing is
+    left to be lifted, the painting stays.
     """
-    logo, painted = scene.logo.astype(np.float64), telea(scene)
-    seen, wanted = scene.locked - logo, painted - logo
+    painted = telea(scene)
+    seen, wanted = scene.locked - scene.logo.astype(np.float64), painted - scene.logo.astype(float)
+    left = (seen**2).sum(-1) >= 1
     guesses = []
-    for window in _WINDOWS:
-        match, power = (
-            np.asarray(cv2.boxFilter(one * scene.covered, -1, (window, window), normalize=False))
-            for one in ((seen * wanted).sum(-1), (seen**2).sum(-1))
-        )
-        gain = np.maximum(match / np.maximum(power, 1), 1)
-        lifted = np.clip(np.rint(logo + gain[..., np.newaxis] * seen), 0, 255).astype(np.uint8)
-        for most in _GAINS:
-            gone = (power < 1) | (gain > most)
-            guesses.append(np.where(gone[..., np.newaxis], painted, lifted))
+    for noise in _NOISES:
+        likely = np.linalg.inv(scene.texture + noise * np.eye(3))
+        match = np.einsum("...i,ij,...j", seen, likely, wanted) * scene.covered
+        power = np.einsum("...i,ij,...j", seen, likely, seen) * scene.covered
+        for window in _WINDOWS:
+            over, under = (
+                np.asarray(cv2.boxFilter(one, -1, (window, window), normalize=False))
+                for one in (match, power)
+            )
+            gain = np.maximum(over / np.maximum(under, 1e-9), 1)
+            lifted = np.clip(np.rint(scene.logo + gain[..., np.newaxis] * seen), 0, 255)
+            for most in _GAINS:
+                kept = (left & (gain <= most))[..., np.newaxis]
+                guesses.append(np.where(kept, lifted, painted).astype(np.uint8))
     return scene.best(guesses)
 
 
@@ -217,7 +229,7 @@ def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     return list(np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8))
 
 
-ATTACKS_VERSION: Final = 2
+ATTACKS_VERSION: Final = 3
 """Raised whenever an attack changes: what it found before is not taken for what it finds now."""
 
 FEWEST: Final = 4
@@ -440,6 +452,13 @@ def _small(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(part)
     size = (round(part.shape[1] * scale), round(part.shape[0] * scale))
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _texture_of(photograph: NDArray[np.uint8]) -> NDArray[np.float64]:
+    small = _small(photograph)
+    rough = small - cv2.GaussianBlur(small, (0, 0), 8).astype(np.float64)
+    eye = rough[small.max(2) > 30]  # not what is dark around it
+    return np.cov(eye.T) if len(eye) > 1 else np.eye(3)
 
 
 def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
