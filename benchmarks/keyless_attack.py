@@ -6,11 +6,12 @@ opacity, a window), the truth picks the best of a grid.
 
     python benchmarks/keyless_attack.py [--data FOLDER] [--images N] [--logo PNG]
 
-PSNR is over the pixels that the logo covers, all channels, peak 255: higher is
-better for the attacker. `inpaint` looks at the surroundings alone, so no
-dither can push it down: it is the floor of what hiding pixels can achieve.
-`colour prior` takes its guess from that inpainting and lifts the logo as far as
-the colours of an eye make it likeliest: the strongest keyless attack that we know.
+PSNR is over the pixels that the logo covers, at most 512 px a side (a larger
+region is averaged down), all channels, peak 255: higher is better for the
+attacker. `inpaint` looks at the surroundings alone, so no dither can push it
+down: it is the floor of what hiding pixels can achieve. `colour prior` takes
+its guess from that inpainting and lifts the logo as far as the colours of an
+eye make it likeliest: the strongest keyless attack that we know.
 """
 
 import argparse

@@ -197,7 +197,7 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
             gain = np.maximum(over / np.maximum(under, 1e-9), 1)
             lifted = np.clip(np.rint(scene.logo + gain[..., np.newaxis] * seen), 0, 255)
             for most in _GAINS:
-                kept = (left & (gain <= most))[..., np.newaxis]
+                kept = (left & scene.covered & (gain <= most))[..., np.newaxis]
                 guesses.append(np.where(kept, lifted, painted).astype(np.uint8))
     return scene.best(guesses)
 

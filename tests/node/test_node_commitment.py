@@ -21,8 +21,8 @@ from archives import free_port, orthanc_in
 from factories import make_fundus, make_pixels, save
 from medlocker_dicom.database import place_of
 from medlocker_dicom.errors import UsageError
+from medlocker_dicom.node import commitment_service, promises
 from medlocker_dicom.node import ledger as queue
-from medlocker_dicom.node import promises
 from medlocker_dicom.node.commitment import answer, request
 from medlocker_dicom.node.commitment_messages import (
     CLASS_UID,
@@ -365,14 +365,21 @@ def test_a_sender_that_goes_on(tmp_path: Path) -> None:
     assert {kind for kind, _ in camera.reports} == {1}
 
 
-def test_a_sender_that_hangs_up(tmp_path: Path) -> None:
+def test_a_sender_that_hangs_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told on a new association, where node.yaml says; else nothing is lost either."""
-    camera = Camera()
+    camera, hung_up, soon = Camera(), threading.Event(), commitment_service._answer
+
+    def late(*arguments: Any) -> None:
+        hung_up.wait(10)
+        soon(*arguments)
+
+    monkeypatch.setattr(commitment_service, "_answer", late)
     with camera.listening() as port, node(tmp_path) as here:
         enter(here.ledger, 1)
         association = camera.call(here.port)
         assert ask(association, reference(1)) == 0
         association.abort()
+        hung_up.set()
         found = promises.find_promise(here.ledger, TRANSACTION, "CAMERA")
         assert answer(here.ledger, here.listen, found) == Outcome(
             Kind.PARK, "listen.peers does not say where CAMERA listens"
