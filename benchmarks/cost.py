@@ -29,7 +29,7 @@ from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.phantom import phantom
 from tiny_bundles import write_classifier, write_segmenter
 
-ROOT = b"medlocker cost"
+ROOT = b"medlocker benchmark of cost"
 SIDE = 256  # px, of the photographs of a large folder
 
 
