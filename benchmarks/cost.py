@@ -24,8 +24,7 @@ from full_resolution import timed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from medlocker_dicom.bundles.bundle import SHIPPED, list_bundles
-from medlocker_dicom.dicom.photograph import photograph
-from medlocker_dicom.dicom.uids import derive_uid
+from medlocker_dicom.dicom.photograph import photograph, uids_for
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.phantom import phantom
 from tiny_bundles import write_classifier, write_segmenter
@@ -44,9 +43,7 @@ def write_photographs(folder: Path, count: int, side: int) -> None:
             patient_name="Benchmark",
             patient_id="B-1",
             laterality="R",
-            study_uid=derive_uid(ROOT, "study", "1.2"),
-            series_uid=derive_uid(ROOT, "series", "1.2"),
-            instance_uid=derive_uid(ROOT, f"{side} {number}", "1.2"),
+            **uids_for(ROOT, f"{side} {number}"),
             instance_number=number + 1,
             taken=datetime(2024, 1, 1, tzinfo=UTC),
         )

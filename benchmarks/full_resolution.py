@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from medlocker_dicom.dicom.fundus import read_fundus
-from medlocker_dicom.dicom.photograph import photograph_jpeg
-from medlocker_dicom.dicom.uids import derive_uid
+from medlocker_dicom.dicom.photograph import photograph_jpeg, uids_for
 from medlocker_dicom.dicom.writing import to_bytes
 
 COMMAND = (sys.executable, "-m", "medlocker_dicom.cli.main")
@@ -36,9 +35,7 @@ def wrap(path: Path) -> bytes:
             patient_name="Benchmark",
             patient_id="B-1",
             laterality="R",
-            study_uid=derive_uid(ROOT, "study", "1.2"),
-            series_uid=derive_uid(ROOT, "series", "1.2"),
-            instance_uid=derive_uid(ROOT, path.name, "1.2"),
+            **uids_for(ROOT, path.name),
             instance_number=1,
             taken=datetime(2024, 1, 1, tzinfo=UTC),
         )

@@ -22,6 +22,7 @@ from models import table
 from medlocker_dicom.bundles.picture import list_images, read_rgb
 from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
+from medlocker_dicom.evaluation.tables import PAPER_ENSEMBLE
 from medlocker_dicom.pipeline.models import load_models
 from medlocker_dicom.training.photographs import held_out_by_number, list_graded
 
@@ -38,7 +39,6 @@ photographs and 95 % interval; the paper's figures are on its own photographs an
 the paper's search with its 650 candidates, `alpha-list` the default with its 120 forward passes.
 PSNR is over what the logo covers, at most 512 px a side.
 """
-_FOUR = "resnet18,vgg16,inceptionv3,mobilenetv3"
 
 
 class Part(NamedTuple):
@@ -59,7 +59,7 @@ PARTS = (
         "Table 2, the paper's ensemble",
         "transfer",
         "held-out",
-        ("--models", _FOUR, "--targets", "resnet50,densenet121,vit"),
+        ("--models", ",".join(PAPER_ENSEMBLE), "--targets", "resnet50,densenet121,vit"),
     ),
     Part(
         "Table 3: where the logo may lie",

@@ -15,8 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medlocker_dicom.dicom.fundus import read_fundus
 from medlocker_dicom.dicom.locked import read_locked
-from medlocker_dicom.dicom.photograph import photograph
-from medlocker_dicom.dicom.uids import derive_uid
+from medlocker_dicom.dicom.photograph import photograph, uids_for
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import KeyRefusedError, MedLockerError, PixelsChangedError
 from medlocker_dicom.files import write_file
@@ -142,9 +141,7 @@ def _wrap(name: str, pixels: NDArray[np.uint8]) -> bytes:
             patient_name="Demo^Eye",
             patient_id="DEMO-1",
             laterality="L",
-            study_uid=derive_uid(root, "study", "1.2"),
-            series_uid=derive_uid(root, "series", "1.2"),
-            instance_uid=derive_uid(root, name, "1.2"),
+            **uids_for(root, name),
             instance_number=1 if name.startswith("retina") else 2,
             taken=datetime(2026, 1, 15, 9, 30, tzinfo=UTC),
         )

@@ -139,9 +139,8 @@ def _command(name: str) -> Callable[..., None]:
             return
         for table in made:
             _print(table)
-        nowhere = sum(not row["feasible"] for row in study.rows)
-        if nowhere:
-            said = f"{nowhere} of {len(study.rows)} locks: no position that the mode allows"
+        if study.nowhere:
+            said = f"{study.nowhere} of {len(study.rows)} locks: no position that the mode allows"
             sys.stdout.write(f"{said}; they are in no rate\n")
         sys.stdout.write("rates: per cent (hits/n, 95 % interval)\n")
         sys.stdout.write(plain(f"{out / f'{name}.html'}") + "\n")

@@ -18,24 +18,47 @@ from medlocker_dicom.dicom.codestream import read_header
 from medlocker_dicom.dicom.marks import coded
 from medlocker_dicom.dicom.pixels import store_pixels
 from medlocker_dicom.dicom.syntaxes import Codec
-from medlocker_dicom.dicom.uids import check_uid
+from medlocker_dicom.dicom.uids import check_uid, derive_uid
 from medlocker_dicom.dicom.writing import as_file
 from medlocker_dicom.errors import PixelLayoutError
 
 _UTC = "1.2.840.10008.15.1.1"  # UTC as a frame of reference (PS3.6 A.4)
+_NONE = "1.2"  # stands for the UID that a picture does not have
 
 
-class Shot(TypedDict):
+class Uids(TypedDict):
+    """Where a photograph belongs."""
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+
+
+class Shot(Uids):
     """What a camera knows of a photograph besides its pixels."""
 
     patient_name: str
     patient_id: str
     laterality: Literal["R", "L"]
-    study_uid: str
-    series_uid: str
-    instance_uid: str
     instance_number: int
     taken: datetime
+
+
+def uids_for(root: bytes, name: str) -> Uids:
+    """Make UIDs for a picture that has none, the same ones each time.
+
+    Parameters
+    ----------
+    root
+        At least 16 bytes; its photographs are one series.
+    name
+        Of the photograph among them.
+    """
+    return {
+        "study_uid": derive_uid(root, "study", _NONE),
+        "series_uid": derive_uid(root, "series", _NONE),
+        "instance_uid": derive_uid(root, name, _NONE),
+    }
 
 
 def photograph(pixels: NDArray[np.uint8], **shot: Unpack[Shot]) -> FileDataset:

@@ -181,8 +181,8 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
     tells which of the colours on the line from the logo's through the px it is. Where nothing is
     left to be lifted, the painting stays.
     """
-    painted = telea(scene)
-    seen, wanted = scene.locked - scene.logo.astype(np.float64), painted - scene.logo.astype(float)
+    logo, painted = scene.logo.astype(np.float64), telea(scene)
+    seen, wanted = scene.locked - logo, painted - logo
     left = (seen**2).sum(-1) >= 1
     guesses = []
     for noise in _NOISES:
@@ -195,7 +195,7 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
                 for one in (match, power)
             )
             gain = np.maximum(over / np.maximum(under, 1e-9), 1)
-            lifted = np.clip(np.rint(scene.logo + gain[..., np.newaxis] * seen), 0, 255)
+            lifted = np.clip(np.rint(logo + gain[..., np.newaxis] * seen), 0, 255)
             for most in _GAINS:
                 kept = (left & scene.covered & (gain <= most))[..., np.newaxis]
                 guesses.append(np.where(kept, lifted, painted).astype(np.uint8))

@@ -11,8 +11,7 @@ import numpy as np
 
 from medlocker_dicom.bundles.picture import SUFFIXES, read_bits, read_rgb
 from medlocker_dicom.dicom.fundus import Fundus, decode_fundus, read_fundus
-from medlocker_dicom.dicom.photograph import photograph
-from medlocker_dicom.dicom.uids import derive_uid
+from medlocker_dicom.dicom.photograph import photograph, uids_for
 from medlocker_dicom.errors import UsageError
 from medlocker_dicom.folder.labels import read_labels
 
@@ -64,9 +63,7 @@ class Case:
             patient_name="",
             patient_id="",
             laterality="L",
-            study_uid=derive_uid(secret, "study", "1.2"),
-            series_uid=derive_uid(secret, "series", "1.2"),
-            instance_uid=derive_uid(secret, "image", "1.2"),
+            **uids_for(secret, "image"),
             instance_number=1,
             taken=_TAKEN,
         )

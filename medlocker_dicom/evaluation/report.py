@@ -93,7 +93,7 @@ def _facts(name: str, study: Study, policy: Policy) -> dict[str, Any]:
         "help": HELP[name],
         "photographs": len(counts),
         "by_grade": ", ".join(f"{n} of grade {grade}" for grade, n in sorted(grades.items())),
-        "nowhere": sum(not row["feasible"] for row in study.rows),
+        "nowhere": study.nowhere,
         "locks": len(study.rows),
         "seed": study.seed,
         "models": [

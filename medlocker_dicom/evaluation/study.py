@@ -120,6 +120,11 @@ class Study:
     rows: list[Row] = field(default_factory=list)
     _ensembles: dict[tuple[str, ...], Ensemble] = field(default_factory=dict, repr=False)
 
+    @property
+    def nowhere(self) -> int:
+        """Number of rows whose logo had no position."""
+        return sum(not row["feasible"] for row in self.rows)
+
     def ensemble(self, names: tuple[str, ...]) -> Ensemble:
         """Give the models of these names, voting together; loaded once."""
         if names not in self._ensembles:

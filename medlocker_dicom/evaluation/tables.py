@@ -30,7 +30,8 @@ PAPER_ASR = {
     "ensemble": 52.05,
 }
 _TARGETS = tuple(PAPER_ASR)
-_ENSEMBLE = {"resnet18", "vgg16", "inceptionv3", "mobilenetv3"}
+#: The models of the paper's ensemble.
+PAPER_ENSEMBLE = ("resnet18", "vgg16", "inceptionv3", "mobilenetv3")
 #: Table 2, per cent: source, then targets in the order of table 1.
 PAPER_TRANSFER = {
     "resnet18": (None, 91.10, 64.83, 69.91, 69.49, 67.01, 83.25, 70.34),
@@ -278,7 +279,7 @@ def _source(condition: Condition) -> str:
 def _of_the_paper(condition: Condition) -> str:
     """Give the paper's name of the models searched against; empty where it has none."""
     names = {short(name) for name in condition.sources}
-    return "ensemble" if names == _ENSEMBLE else "".join(names) if len(names) == 1 else ""
+    return _source(condition) if len(names) == 1 or names == set(PAPER_ENSEMBLE) else ""
 
 
 def _each(
