@@ -62,7 +62,8 @@ def scenes(images: Sequence[Image], logo: Logo, alpha: int, *, keyed: bool) -> I
         y = int(rng.integers(height // 4, 3 * height // 4 - small.height))
         colours = logo_samples(small.rgba, 3, 8).astype(np.uint8)
         seed = hashlib.sha256(b"benchmark %d" % index).digest()
-        one = alpha_map(small.alpha, alpha, seed) if keyed else plain_map(small.alpha, alpha)
+        plain = plain_map(small.alpha, alpha)[..., np.newaxis]
+        one = alpha_map(small.alpha, alpha, seed) if keyed else plain
         window = np.s_[y : y + small.height, x : x + small.width]
         locked = image.copy()
         locked[window] = blend(image[window], colours, one)

@@ -41,7 +41,7 @@ from medlocker_dicom.training.classifier import CROP
 from medlocker_dicom.training.descent import Descent
 from medlocker_dicom.training.grading import grade_loss, sampling_weights, training_rows
 from medlocker_dicom.training.photographs import EQUALISED, load_crops
-from medlocker_dicom.watermark.alpha import GRID_RULE, SEED_BYTES, alpha_map, grid_shape, pack_grid
+from medlocker_dicom.watermark.alpha import SEED_BYTES, alpha_map, grid_shape, pack_grid
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.png import default_logo
 from medlocker_dicom.watermark.scale import scale_logo
@@ -69,12 +69,10 @@ def hidden(view: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
         logo = scale_logo(default_logo(), side, side, rng.uniform(2.5, 5))
         x, y = rng.integers(0, side - logo.width), rng.integers(0, side - logo.height)
         window = np.s_[y : y + logo.height, x : x + logo.width]
-        nodes = rng.integers(100, 256, grid_shape(logo.alpha.shape, CELLS)).astype(np.uint8)
+        nodes = rng.integers(100, 256, (3, *grid_shape(logo.alpha.shape, CELLS))).astype(np.uint8)
         if rng.random() < 0.5:
             nodes[:] = rng.integers(100, 256)
-        opacity = alpha_map(
-            logo.alpha, 0, rng.bytes(SEED_BYTES), GRID_RULE, pack_grid(CELLS, nodes)
-        )
+        opacity = alpha_map(logo.alpha, 0, rng.bytes(SEED_BYTES), grid=pack_grid(CELLS, nodes))
         colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
         result[window] = blend(result[window], colours, opacity)
     return result

@@ -16,6 +16,7 @@ import numpy as np
 
 from medlocker_dicom.bundles.preprocess import Crop, cut, resample
 from medlocker_dicom.watermark.alpha import alpha_map, grid_cell, grid_shape
+from medlocker_dicom.watermark.blend import logo_samples
 from medlocker_dicom.watermark.placement import ALPHA_MAX, ALPHA_MIN, Placement
 
 if TYPE_CHECKING:
@@ -42,12 +43,21 @@ class Canvas:
         Scaled to the photograph.
     seed
         Of the dither.
+    channels
+        C of the photograph as it is stored, 1 or 3.
     """
 
-    def __init__(
-        self, display: NDArray[np.uint8], crop: Crop, size: int, logo: Logo, seed: bytes
+    def __init__(  # noqa: PLR0913 - a photograph, a logo, and how they meet
+        self,
+        display: NDArray[np.uint8],
+        crop: Crop,
+        size: int,
+        logo: Logo,
+        seed: bytes,
+        *,
+        channels: int = 3,
     ) -> None:
-        self.size = size
+        self.size, self.channels = size, channels
         self._crop = crop
         self._scale = crop.side / size
         self._levels = resample(cut(display, crop), (size, size))
@@ -62,13 +72,16 @@ class Canvas:
             max(logo.height, round(height * self._scale)),
             max(logo.width, round(width * self._scale)),
         )
+        colours = logo_samples(logo.rgba, channels, 8)
         planes = []
         for alpha in KNOTS:
-            opacity = alpha_map(logo.alpha, int(alpha), seed).astype(np.float32)[..., None] / 255
-            both = np.zeros((*under, 4), np.float32)
-            both[: logo.height, : logo.width, :3] = opacity * logo.rgba[..., :3]
-            both[: logo.height, : logo.width, 3:] = opacity
-            planes.append(cv2.resize(both, self.logo_size, interpolation=cv2.INTER_AREA))
+            opacity = alpha_map(logo.alpha, int(alpha), seed, channels=channels) / np.float32(255)
+            halves = []  # cv2 shrinks at most four channels at once
+            for half in (opacity * colours, opacity):
+                large = np.zeros((*under, 3), np.float32)
+                large[: logo.height, : logo.width] = half
+                halves.append(cv2.resize(large, self.logo_size, interpolation=cv2.INTER_AREA))
+            planes.append(np.concatenate(halves, -1))
         self._planes: NDArray[np.float32] = np.stack(planes).astype(np.float32)
 
     def allowed(self, feasible: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -133,21 +146,21 @@ class Canvas:
         xy
             Column and row on the canvas.
         alphas
-            float32 (h', w') of `logo_size`: ALPHA_MIN to ALPHA_MAX.
+            float32 (h', w', C) of `logo_size`: ALPHA_MIN to ALPHA_MAX.
 
         Returns
         -------
         tuple
-            float32 (size, size, 3), 0 to 255; and how the px under the logo change with their
-            opacity, float32 (h', w', 3).
+            float32 (size, size, 3), 0 to 255; and how the samples under the logo change with
+            their opacity, float32 (h', w', 3).
         """
         (x, y), (width, height) = xy, self.logo_size
-        upper = np.clip(np.searchsorted(KNOTS, alphas), 1, len(KNOTS) - 1)
-        high = np.take_along_axis(self._planes, upper[None, ..., None], 0)[0]
-        low = np.take_along_axis(self._planes, upper[None, ..., None] - 1, 0)[0]
-        gap = (KNOTS[upper] - KNOTS[upper - 1]).astype(np.float32)
-        slope = (high - low) / gap[..., None]
-        plane = low + slope * (alphas - KNOTS[upper - 1].astype(np.float32))[..., None]
+        wide = np.tile(np.broadcast_to(alphas, (height, width, 3)), 2)  # of colours, of opacities
+        upper = np.clip(np.searchsorted(KNOTS, wide), 1, len(KNOTS) - 1)
+        high = np.take_along_axis(self._planes, upper[None], 0)[0]
+        low = np.take_along_axis(self._planes, upper[None] - 1, 0)[0]
+        slope = (high - low) / (KNOTS[upper] - KNOTS[upper - 1]).astype(np.float32)
+        plane = low + slope * (wide - KNOTS[upper - 1].astype(np.float32))
         image = self._base.copy()
         under = self._base[y : y + height, x : x + width]
         image[y : y + height, x : x + width] = under * (1 - plane[..., 3:]) + plane[..., :3]

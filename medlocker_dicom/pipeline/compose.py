@@ -10,7 +10,7 @@ import numpy as np
 from medlocker_dicom.keyfile import (
     FrameMark,
 )
-from medlocker_dicom.watermark.alpha import GRID_RULE, RULE, alpha_map
+from medlocker_dicom.watermark.alpha import RULE, alpha_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.codec import encode_residual
 from medlocker_dicom.watermark.recover import residual
@@ -34,18 +34,13 @@ def blend_into(
         x=placement.x,
         y=placement.y,
         alpha=placement.alpha,
-        rule=rule_of(placement),
+        rule=RULE,
         grid=placement.grid,
         seed=seed,
         logo_sha256=logo.sha256,
         logo=0,
         residual=lost,
     )
-
-
-def rule_of(placement: Placement) -> str:
-    """Name the rule that expands a placement to the list L."""
-    return GRID_RULE if placement.grid else RULE
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Covered:
     colours
         (h, w, C): the logo in the frame's samples.
     opacity
-        uint8 (h, w): the list L.
+        uint8 (h, w, C): the list L.
     """
 
     original: NDArray[Any]
@@ -73,9 +68,10 @@ def compose(
 ) -> Covered:
     """Blend the logo into a frame (H, W, C) in place (eq. 1)."""
     window = np.s_[placement.y : placement.y + logo.height, placement.x : placement.x + logo.width]
-    opacity = alpha_map(logo.alpha, placement.alpha, seed, rule_of(placement), placement.grid)
+    channels = frame.shape[-1]
+    opacity = alpha_map(logo.alpha, placement.alpha, seed, grid=placement.grid, channels=channels)
     # 8 bits may be stored in 16.
-    colours = logo_samples(logo.rgba, frame.shape[-1], bits).astype(frame.dtype)
+    colours = logo_samples(logo.rgba, channels, bits).astype(frame.dtype)
     original = frame[window].copy()
     locked = blend(original, colours, opacity)
     frame[window] = locked

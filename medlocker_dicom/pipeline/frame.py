@@ -143,7 +143,8 @@ class Frame:
             if not everywhere.any():
                 continue
             logo = drawn(logo, policy.look, width)
-            canvas = Canvas(self.display, crop, self.locker.ensemble.size, logo, self.seed)
+            size, channels = self.locker.ensemble.size, self.source.pixels.shape[-1]
+            canvas = Canvas(self.display, crop, size, logo, self.seed, channels=channels)
             allowed = canvas.allowed(everywhere)
             if allowed.any():
                 return canvas, logo, Feasible.from_map(allowed)

@@ -172,8 +172,11 @@ def _restore_frame(frame: NDArray[Any], mark: FrameMark, logo: Logo, bits: int) 
     if not hmac.compare_digest(logo.sha256, mark.logo_sha256):
         raise PacketError("the packet's logo is not the one that it names")
     window = np.s_[mark.y : mark.y + logo.height, mark.x : mark.x + logo.width]
-    a = alpha_map(logo.alpha, mark.alpha, mark.seed, mark.rule, mark.grid)
+    channels = frame.shape[-1]
+    a = alpha_map(
+        logo.alpha, mark.alpha, mark.seed, rule=mark.rule, grid=mark.grid, channels=channels
+    )
     # 8 bits may be stored in 16.
-    colours = logo_samples(logo.rgba, frame.shape[-1], bits).astype(frame.dtype)
+    colours = logo_samples(logo.rgba, channels, bits).astype(frame.dtype)
     rest = decode_residual(mark.residual, frame[window].shape, bits).astype(frame.dtype)
     frame[window] = restore(frame[window], rest, colours, a)

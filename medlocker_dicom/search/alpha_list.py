@@ -30,8 +30,13 @@ _WIDER = 1.5
 class Listable(Protocol):
     """What a logo with a grid of opacities is blended into."""
 
+    @property
+    def channels(self) -> int:
+        """How many opacities a px has: 1 or 3."""
+        ...
+
     def listed(self, xy: tuple[int, int], alphas: Floats) -> tuple[Floats, Floats]:
-        """Blend with opacities (h, w): the image, and its slope by opacity (h, w, 3)."""
+        """Blend with opacities (h, w, C): the image, and its slope by opacity (h, w, 3)."""
         ...
 
     def lattice(self, cells: int) -> tuple[Floats, Floats]:
@@ -86,18 +91,18 @@ def optimise(
     Returns
     -------
     ndarray
-        uint8 (rows, columns): the nodes of the grid.
+        uint8 (C, rows, columns): the nodes of the grid.
     """
     rows, columns = canvas.lattice(parameters.cells)
-    nodes = np.full((rows.shape[1], columns.shape[1]), start.alpha, np.float32)
+    nodes = np.full((canvas.channels, rows.shape[1], columns.shape[1]), start.alpha, np.float32)
     mean, square = np.zeros_like(nodes), np.zeros_like(nodes)
     for step in range(parameters.steps):
-        alphas = (rows @ nodes @ columns.T).clip(parameters.low, parameters.high)
-        image, slope = canvas.listed((start.x, start.y), alphas)
-        pull = gradient(image)
-        height, width = alphas.shape
-        under = pull[start.y : start.y + height, start.x : start.x + width]
-        by_node = rows.T @ (under * slope).sum(-1) @ columns
+        image, slope = canvas.listed((start.x, start.y), _spread(nodes, rows, columns, parameters))
+        height, width = slope.shape[:2]
+        pull = gradient(image)[start.y : start.y + height, start.x : start.x + width] * slope
+        if canvas.channels == 1:
+            pull = pull.sum(-1, keepdims=True)
+        by_node = rows.T @ np.moveaxis(pull, -1, 0) @ columns
         mean = 0.8 * mean + 0.2 * by_node
         square = 0.95 * square + 0.05 * by_node**2
         ahead = mean / (1 - 0.8 ** (step + 1))
@@ -135,15 +140,16 @@ def evolve_list(
     Returns
     -------
     ndarray
-        uint8 (rows, columns): the nodes of the grid of `ListParameters.blind_cells`.
+        uint8 (C, rows, columns): the nodes of the grid of `ListParameters.blind_cells`, the same
+        for each channel.
     """
     rows, columns = canvas.lattice(parameters.blind_cells)
 
     def judged(nodes: Floats) -> float:
-        alphas = (rows @ nodes @ columns.T).clip(parameters.low, parameters.high)
+        alphas = _spread(nodes, rows, columns, parameters)
         return loss(canvas.listed((start.x, start.y), alphas)[0])
 
-    parent = np.full((rows.shape[1], columns.shape[1]), start.alpha, np.float32)
+    parent = np.full((1, rows.shape[1], columns.shape[1]), start.alpha, np.float32)
     least, rate = judged(parent), parameters.blind_rate
     for _ in range(parameters.steps - 1):
         moves = rate * rng.standard_normal(parent.shape, np.float32)
@@ -153,4 +159,10 @@ def evolve_list(
             parent, least, rate = child, found, rate * _WIDER
         else:
             rate *= _WIDER**-0.25
-    return np.rint(parent).astype(np.uint8)
+    return np.rint(np.repeat(parent, canvas.channels, 0)).astype(np.uint8)
+
+
+def _spread(nodes: Floats, rows: Floats, columns: Floats, parameters: ListParameters) -> Floats:
+    """Spread a grid (C, rows, columns) over the logo's px: (h, w, C)."""
+    alphas = (rows @ nodes @ columns.T).clip(parameters.low, parameters.high)
+    return np.moveaxis(alphas, 0, -1)

@@ -1,9 +1,10 @@
-"""The list L: the opacity of every pixel, with a keyed dither.
+"""The list L: the opacity of every sample, with a keyed dither.
 
 With a public logo and one opacity for all pixels, anyone can undo equation 1.
-So each pixel's opacity moves by noise that only the seed gives. The noise is
-the sum of value noise on lattices from a quarter of the logo's side down to
-single pixels; its coarse part outlives blur and median filters.
+So each pixel's opacity moves by noise that only the seed gives, in each channel
+by its own: with one opacity for three channels, how an eye's colours go together
+tells it. The noise is the sum of value noise on lattices from a quarter of the
+logo's side down to single pixels; its coarse part outlives blur and median filters.
 
 What an attacker who assumes opacity A0 restores is wrong by the ratio of the
 transmittances (255 - a) / (255 - A0), so the dither's reach is a share of the
@@ -22,15 +23,16 @@ from numpy.typing import NDArray
 
 from medlocker_dicom.errors import PacketError, PlacementError
 
-RULE = "mlv1"
-"""Expands one opacity and a seed; another expansion gets another name."""
-GRID_RULE = "mlv2"
-"""Expands a grid of opacities and a seed."""
+RULE = "mlv3"
+"""Expands an opacity or a grid, and a seed; another expansion gets another name."""
 SEED_BYTES = 32
 CELLS = range(4, 65)
 """Cells that a grid may have along the longer side of a logo."""
 
-_DOMAIN = b"medlocker dither mlv1\0"
+# Earlier rules, of which packets are about: all channels alike, without a grid or with one.
+_EARLIER = {"mlv1": False, "mlv2": True}
+_EARLIER_DOMAIN = b"medlocker dither mlv1\0"
+_DOMAIN = b"medlocker dither mlv3\0"
 # Reach of the dither in 1/256: both ways at most this share of the transmittance;
 # up at most the opacity itself and down a share of it, so that faint edges stay
 # faint and no part of a faint logo vanishes.
@@ -42,10 +44,16 @@ _OCTAVES = ((4, 10), (8, 8), (16, 5), (32, 3), (0, 2))
 _LEVELS = 1 << 14
 
 
-def alpha_map(
-    logo_alpha: NDArray[np.uint8], alpha: int, seed: bytes, rule: str = RULE, grid: bytes = b""
+def alpha_map(  # noqa: PLR0913 - what a packet tells of a frame, in its order
+    logo_alpha: NDArray[np.uint8],
+    alpha: int,
+    seed: bytes,
+    *,
+    rule: str = RULE,
+    grid: bytes = b"",
+    channels: int = 3,
 ) -> NDArray[np.uint8]:
-    """Expand alpha or grid, and seed, to the opacity of every pixel of the logo.
+    """Expand alpha or grid, and seed, to the opacity of every sample of the logo.
 
     Parameters
     ----------
@@ -56,14 +64,18 @@ def alpha_map(
     seed
         32 secret bytes.
     rule
-        Name of the expansion: "mlv1" without a grid, "mlv2" with one.
+        Name of the expansion: "mlv3", or of earlier packets "mlv1" (never with a grid) or
+        "mlv2" (always with one), by which all channels are alike.
     grid
-        Of `pack_grid`.
+        Of `pack_grid`, or empty.
+    channels
+        C, of the image.
 
     Returns
     -------
     ndarray
-        uint8 (N, M), 0 to 255; 0 wherever the logo is transparent.
+        uint8 (N, M, C), or (N, M, 1) by a rule of all channels alike; 0 to 255, and 0 wherever the
+        logo is transparent.
 
     Raises
     ------
@@ -74,13 +86,21 @@ def alpha_map(
     """
     if not 0 <= alpha <= 255:
         raise PlacementError(f"alpha {alpha} is not between 0 and 255")
-    if rule not in (RULE, GRID_RULE):
+    if len(seed) != SEED_BYTES:
+        raise PacketError(f"the dither seed holds {len(seed)} bytes, not {SEED_BYTES}")
+    if rule == RULE:
+        keys = [_DOMAIN + seed + bytes([channel]) for channel in range(channels)]
+    elif rule not in _EARLIER:
         raise PacketError(f"unknown dither rule {rule!r}", "a newer version may know it")
-    if (rule == GRID_RULE) != bool(grid):
-        raise PacketError(f"rule {rule} {'needs a' if rule == GRID_RULE else 'has no'} grid")
-    if not grid:
-        return dither(plain_map(logo_alpha, alpha), seed)
-    return dither(plain_map(logo_alpha, _expanded(grid, logo_alpha.shape)), seed)
+    elif _EARLIER[rule] == bool(grid):
+        keys = [_EARLIER_DOMAIN + seed]
+    else:
+        raise PacketError(f"rule {rule} {'has no' if grid else 'needs a'} grid")
+    bases = [plain_map(logo_alpha, alpha)] * len(keys)
+    if grid:
+        expanded = _expanded(grid, logo_alpha.shape, len(keys))
+        bases = [plain_map(logo_alpha, level) for level in expanded]
+    return np.stack([dither(base, key) for base, key in zip(bases, keys, strict=True)], -1)
 
 
 def grid_cell(shape: tuple[int, ...], cells: int) -> int:
@@ -102,20 +122,21 @@ def pack_grid(cells: int, nodes: NDArray[np.uint8]) -> bytes:
     cells
         Along the longer side of the logo, one of `CELLS`.
     nodes
-        uint8 `grid_shape`: opacities before the dither, linear in between.
+        uint8 (C, rows, columns) of `grid_shape`: opacities before the dither, linear in between.
     """
     return bytes([cells]) + nodes.tobytes()
 
 
-def _expanded(grid: bytes, shape: tuple[int, ...]) -> NDArray[np.uint32]:
-    """Interpolate a grid; uint32 (N, M), 0 to 255, rounded half up."""
+def _expanded(grid: bytes, shape: tuple[int, ...], planes: int) -> list[NDArray[np.uint32]]:
+    """Interpolate a grid; for each plane uint32 (N, M), 0 to 255, rounded half up."""
     cells = grid[0]
     rows, columns = grid_shape(shape, cells) if cells in CELLS else (0, 0)
-    if rows * columns != len(grid) - 1 or cells not in CELLS:
+    if planes * rows * columns != len(grid) - 1 or cells not in CELLS:
         raise PacketError(f"an alpha grid of {len(grid)} bytes is not one for this logo")
-    nodes = np.frombuffer(grid, np.uint8, offset=1).reshape(rows, columns).astype(np.int32)
-    fine = _interpolate(nodes, grid_cell(shape, cells), shape[0], shape[1])
-    return ((fine + 8) // 16).astype(np.uint32)
+    nodes = np.frombuffer(grid, np.uint8, offset=1).reshape(planes, rows, columns)
+    cell = grid_cell(shape, cells)
+    fine = (_interpolate(plane, cell, *shape) for plane in nodes.astype(np.int32))
+    return [((plane + 8) // 16).astype(np.uint32) for plane in fine]
 
 
 def plain_map(logo_alpha: NDArray[np.uint8], alpha: int | NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -136,52 +157,44 @@ def plain_map(logo_alpha: NDArray[np.uint8], alpha: int | NDArray[np.uint32]) ->
     return ((logo_alpha.astype(np.uint32) * (2 * alpha) + 255) // 510).astype(np.uint8)
 
 
-def dither(base: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
+def dither(base: NDArray[np.uint8], key: bytes) -> NDArray[np.uint8]:
     """Move every opacity by keyed multi-scale noise.
 
     Parameters
     ----------
     base
-        uint8 (N, M): opacities before the dither, from `plain_map` or from a
-        search that optimises the list L itself.
-    seed
-        32 secret bytes.
+        uint8 (N, M): opacities before the dither, from `plain_map`.
+    key
+        What the noise is expanded from.
 
     Returns
     -------
     ndarray
         uint8 (N, M); 0 where `base` is 0, 255 where it is 255.
-
-    Raises
-    ------
-    PacketError
-        If the seed's length is wrong.
     """
-    if len(seed) != SEED_BYTES:
-        raise PacketError(f"the dither seed holds {len(seed)} bytes, not {SEED_BYTES}")
     level = base.astype(np.int32)
-    spread = _uniform(_noise(base.shape, seed), base > 0)
+    spread = _uniform(_noise(base.shape, key), base > 0)
     share = np.where(spread > 0, _OPACITY_UP, _OPACITY_DOWN)
     move = np.minimum((255 - level) * _OF_TRANSMITTANCE, level * share) * spread
     unit = 256 * _LEVELS
     return (level + (2 * move + unit) // (2 * unit)).astype(np.uint8)
 
 
-def _noise(shape: tuple[int, ...], seed: bytes) -> NDArray[np.int32]:
+def _noise(shape: tuple[int, ...], key: bytes) -> NDArray[np.int32]:
     """Sum the octaves; int32 (N, M), a few times 2**15 in magnitude."""
     height, width = shape
     total = np.zeros((height, width), np.int32)
     for index, (cells, weight) in enumerate(_OCTAVES):
         cell = max(1, -(-max(height, width) // cells)) if cells else 1
         rows, columns = -(-height // cell) + 1, -(-width // cell) + 1
-        total += weight * _interpolate(_lattice(seed, index, rows, columns), cell, height, width)
+        total += weight * _interpolate(_lattice(key, index, rows, columns), cell, height, width)
     return total
 
 
-def _lattice(seed: bytes, octave: int, rows: int, columns: int) -> NDArray[np.int32]:
-    """Expand the seed to the nodes of one octave; int32 (rows, columns), odd, -255 to 255."""
+def _lattice(key: bytes, octave: int, rows: int, columns: int) -> NDArray[np.int32]:
+    """Expand the key to the nodes of one octave; int32 (rows, columns), odd, -255 to 255."""
     header = struct.pack(">BII", octave, rows, columns)
-    stream = hashlib.shake_256(_DOMAIN + seed + header).digest(rows * columns)
+    stream = hashlib.shake_256(key + header).digest(rows * columns)
     nodes = np.frombuffer(stream, np.uint8).reshape(rows, columns)
     return 2 * nodes.astype(np.int32) - 255
 

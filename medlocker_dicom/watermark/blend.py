@@ -29,7 +29,8 @@ def blend(
     logo
         Same dtype, (h, w, C): the logo's colours in the image's sample range.
     a
-        uint8 (h, w): opacity of each pixel, 0 to 255 (`alpha_map`).
+        uint8 (h, w, C): opacity of each sample, 0 to 255 (`alpha_map`); (h, w, 1) where all
+        channels have the same.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def blend(
         If the arrays do not fit each other.
     """
     check_fit(original, logo, a)
-    opacity = a.astype(np.uint32)[..., np.newaxis]
+    opacity = a.astype(np.uint32)
     # At most 510 * 65535 + 255 < 2**25: uint32 cannot overflow.
     total = original * (2 * (255 - opacity)) + (logo * (2 * opacity) + np.uint32(255))
     return (total // np.uint32(510)).astype(original.dtype)
@@ -91,7 +92,7 @@ def check_fit(image: NDArray[Sample], logo: NDArray[Sample], a: NDArray[np.uint8
     logo
         Same dtype, (h, w, C).
     a
-        uint8 (h, w).
+        uint8 (h, w, C) or (h, w, 1).
 
     Raises
     ------
@@ -102,7 +103,8 @@ def check_fit(image: NDArray[Sample], logo: NDArray[Sample], a: NDArray[np.uint8
         raise PixelLayoutError(
             f"image and logo are both uint8 or both uint16, not {image.dtype} and {logo.dtype}"
         )
-    if image.shape[-3:] != logo.shape or a.shape != logo.shape[:2] or a.dtype != np.uint8:
+    alike = (*logo.shape[:2], 1)
+    if image.shape[-3:] != logo.shape or a.shape not in (logo.shape, alike) or a.dtype != np.uint8:
         raise PixelLayoutError(
             f"image {image.shape}, logo {logo.shape} and alpha {a.dtype} {a.shape} do not fit"
         )

@@ -29,7 +29,7 @@ def residual(
     logo
         Same dtype, (h, w, C).
     a
-        uint8 (h, w), 0 to 255.
+        uint8 (h, w, C) or (h, w, 1), 0 to 255.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def restore(
     logo
         Same dtype, (h, w, C).
     a
-        uint8 (h, w), 0 to 255.
+        uint8 (h, w, C) or (h, w, 1), 0 to 255.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def _lowest(
     locked: NDArray[Sample], logo: NDArray[Sample], a: NDArray[np.uint8]
 ) -> NDArray[np.int32]:
     """Lowest value that blends to `locked` or above, 0 where a = 255."""
-    opacity = a.astype(np.int32)[..., np.newaxis]
+    opacity = a.astype(np.int32)
     # o >= (510 I - 255 - 2 a l) / (2 (255 - a)); all below 2**25 in magnitude.
     numerator = locked.astype(np.int32) * 510 - (logo * (2 * opacity) + 255)
     divisor = 2 * (255 - opacity)

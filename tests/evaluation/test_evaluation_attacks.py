@@ -18,7 +18,7 @@ from medlocker_dicom.evaluation.attacks import (
     telea,
 )
 from medlocker_dicom.phantom import phantom
-from medlocker_dicom.watermark.alpha import alpha_map, plain_map
+from medlocker_dicom.watermark.alpha import RULE, alpha_map, plain_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.logo import Logo
 from medlocker_dicom.watermark.png import default_logo
@@ -40,10 +40,12 @@ def logo() -> Logo:
 
 
 def locked_at(
-    eye: NDArray[np.uint8], logo: Logo, x: int, y: int, *, keyed: bool
+    eye: NDArray[np.uint8], logo: Logo, x: int, y: int, rule: str = ""
 ) -> NDArray[np.uint8]:
-    """Blend the logo, with the dither that only the key tells or without."""
-    alpha = alpha_map(logo.alpha, 150, b"seed" * 8) if keyed else plain_map(logo.alpha, 150)
+    """Blend the logo, with the dither of a rule that only the key tells, or without."""
+    alpha = plain_map(logo.alpha, 150)[..., np.newaxis]
+    if rule:
+        alpha = alpha_map(logo.alpha, 150, b"seed" * 8, rule=rule)
     window = np.s_[y : y + logo.height, x : x + logo.width]
     result = eye.copy()
     colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
@@ -53,7 +55,7 @@ def locked_at(
 
 def test_a_uniform_opacity_is_inverted(eye: NDArray[np.uint8], logo: Logo) -> None:
     """Without the dither whoever knows the logo gets the eye back, but for rounding."""
-    locked = locked_at(eye, logo, 120, 140, keyed=False)
+    locked = locked_at(eye, logo, 120, 140)
     scene, _ = scene_of(locked, eye, logo, (120, 140))
     assert scene.psnr(known_logo(scene)) > 35
     assert scene.psnr(scene.locked) < 20
@@ -64,7 +66,7 @@ def test_the_dither_withstands_a_known_logo(
     eye: NDArray[np.uint8], logo: Logo, attack: str
 ) -> None:
     """With it, equation 9 over all opacities stays below 22 dB, cleaned or not."""
-    locked = locked_at(eye, logo, 120, 140, keyed=True)
+    locked = locked_at(eye, logo, 120, 140, RULE)
     scene, _ = scene_of(locked, eye, logo, (120, 140))
     assert scene.psnr(known_logo(scene)) < 22
     assert scene.psnr(RESTORERS[attack](scene)) < 22
@@ -78,7 +80,7 @@ def test_what_cannot_be_lifted_is_painted_over(eye: NDArray[np.uint8], logo: Log
     locked = eye.copy()
     window = np.s_[y : y + logo.height, x : x + logo.width]
     colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
-    locked[window] = blend(eye[window], colours, alpha)
+    locked[window] = blend(eye[window], colours, alpha[..., np.newaxis])
     scene, _ = scene_of(locked, eye, logo, (x, y))
     assert scene.psnr(colour_prior(scene)) > scene.psnr(telea(scene)) > 25
     assert scene.psnr(known_logo(scene)) < 20
@@ -89,10 +91,23 @@ def test_windows_do_not_reach_beyond_the_logo(
 ) -> None:
     """What is corrected as one with its neighbours changes no px beside the logo."""
     monkeypatch.setattr("medlocker_dicom.evaluation.attacks._WINDOWS", (3,))
-    scene, _ = scene_of(locked_at(eye, logo, 120, 140, keyed=True), eye, logo, (120, 140))
+    scene, _ = scene_of(locked_at(eye, logo, 120, 140, "mlv1"), eye, logo, (120, 140))
     guess = colour_prior(scene)
     assert np.array_equal(guess[~scene.covered], scene.locked[~scene.covered])
     assert scene.psnr(guess) > scene.psnr(scene.locked) + 10
+
+
+def test_colours_that_go_together_tell_nothing_of_three_opacities(
+    eye: NDArray[np.uint8], logo: Logo
+) -> None:
+    """With one opacity for all channels they lift the logo; with one for each, painting is more."""
+    one, three = (
+        scene_of(locked_at(eye, logo, 120, 140, rule), eye, logo, (120, 140))[0]
+        for rule in ("mlv1", RULE)
+    )
+    assert one.psnr(colour_prior(one)) > 30
+    assert three.psnr(colour_prior(three)) < 22
+    assert three.psnr(telea(three)) > three.psnr(colour_prior(three)) + 6
 
 
 def test_a_scene_is_cut_to_the_edges_of_all(eye: NDArray[np.uint8], logo: Logo) -> None:
@@ -101,7 +116,7 @@ def test_a_scene_is_cut_to_the_edges_of_all(eye: NDArray[np.uint8], logo: Logo) 
     places = [(4, 120), (120, 140), (120, room - 2), (150, 100)]
     assert edges_of(eye, logo, places[0]).tolist() == [[12, 12], [4, 12]]
     assert edges_of(eye, logo, places[2]).tolist() == [[12, 2], [12, 12]]
-    pairs = [(eye, locked_at(eye, logo, *place, keyed=True)) for place in places]
+    pairs = [(eye, locked_at(eye, logo, *place, RULE)) for place in places]
     shapes: list[tuple[int, ...]] = []
 
     def ask(views: list[NDArray[np.uint8]]) -> None:
@@ -129,7 +144,7 @@ def test_restorers_touch_the_logo_alone(
     eye: NDArray[np.uint8], logo: Logo, attack: str, place: tuple[int, int]
 ) -> None:
     """What a guess is pasted into differs from the locked photograph under the logo alone."""
-    locked = locked_at(eye, logo, *place, keyed=True)
+    locked = locked_at(eye, logo, *place, RULE)
     scene, where = scene_of(locked, eye, logo, place)
     guess = RESTORERS[attack](scene)
     assert guess.dtype == np.uint8
@@ -146,7 +161,7 @@ def test_a_large_scene_is_worked_on_small(eye: NDArray[np.uint8]) -> None:
     """Beyond 512 px it shrinks, and the guess grows back to the photograph."""
     large = np.repeat(np.repeat(eye, 8, 0), 8, 1)
     logo = scale_logo(default_logo(), 8 * SIDE, 8 * SIDE, 4.0)
-    locked = locked_at(large, logo, 1000, 1100, keyed=True)
+    locked = locked_at(large, logo, 1000, 1100, RULE)
     scene, where = scene_of(locked, large, logo, (1000, 1100))
     assert max(scene.locked.shape) == 512
     result = pasted(locked, scene, telea(scene), where)
@@ -156,15 +171,15 @@ def test_a_large_scene_is_worked_on_small(eye: NDArray[np.uint8]) -> None:
     assert np.array_equal(result[outside], locked[outside])
 
 
-@pytest.mark.parametrize("keyed", [False, True])
-def test_a_logo_is_learnt_from_many_photographs(logo: Logo, *, keyed: bool) -> None:
+@pytest.mark.parametrize("rule", ["", RULE])
+def test_a_logo_is_learnt_from_many_photographs(logo: Logo, rule: str) -> None:
     """Matting lifts it, and the key does not help: the dither differs, and so averages out."""
     eyes = [phantom(np.random.default_rng(n), (SIDE, SIDE)).image for n in range(8)]
     rng = np.random.default_rng(1)
     gains, scenes = [], []
     for eye in eyes:
         x, y = (int(n) for n in rng.integers(100, 200, 2))
-        scenes.append(scene_of(locked_at(eye, logo, x, y, keyed=keyed), eye, logo, (x, y))[0])
+        scenes.append(scene_of(locked_at(eye, logo, x, y, rule), eye, logo, (x, y))[0])
     for scene, guess in zip(scenes, matting(scenes), strict=True):
         assert guess.shape == scene.locked.shape
         gains.append(scene.psnr(guess) - scene.psnr(scene.locked))

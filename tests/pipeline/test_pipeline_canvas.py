@@ -147,7 +147,8 @@ def laid() -> tuple[NDArray[np.uint8], Crop, Logo, Canvas]:
 def spread(canvas: Canvas, nodes: NDArray[Any], cells: int) -> NDArray[np.float32]:
     """Bring a grid to the canvas."""
     rows, columns = canvas.lattice(cells)
-    return np.asarray(rows @ nodes.astype(np.float32) @ columns.T, np.float32)
+    alphas = rows @ nodes.astype(np.float32) @ columns.T
+    return np.moveaxis(np.asarray(alphas, np.float32), 0, -1)
 
 
 @pytest.mark.parametrize("cells", [4, 14, 28])
@@ -156,7 +157,7 @@ def test_a_grid_on_the_canvas_agrees_with_the_full_image(
 ) -> None:
     """Composed small by opacities, or large by the packed grid and then shrunk: nearly the same."""
     display, crop, logo, canvas = laid
-    shape = grid_shape(logo.alpha.shape, cells)
+    shape = (3, *grid_shape(logo.alpha.shape, cells))
     nodes = np.random.default_rng(cells).integers(100, 256, shape, np.uint8)
     small, _ = canvas.listed((40, 50), spread(canvas, nodes, cells))
     full = display.copy()
@@ -165,7 +166,7 @@ def test_a_grid_on_the_canvas_agrees_with_the_full_image(
     width, height = canvas.logo_size
     under = np.abs(small - large)[50 : 50 + height, 40 : 40 + width]
     assert under.mean() < 8
-    even, _ = canvas.listed((40, 50), np.full((height, width), 180, np.float32))
+    even, _ = canvas.listed((40, 50), np.full((height, width, 1), 180, np.float32))
     assert np.abs(even - large)[50 : 50 + height, 40 : 40 + width].mean() > 1.5 * under.mean()
 
 
@@ -176,7 +177,7 @@ def test_an_even_list_is_the_candidate(
     canvas = laid[3]
     width, height = canvas.logo_size
     for alpha in (100, 131, 180, 255):
-        image, _ = canvas.listed((30, 60), np.full((height, width), alpha, np.float32))
+        image, _ = canvas.listed((30, 60), np.full((height, width, 1), alpha, np.float32))
         there = canvas.compose(np.array([[alpha, 30, 60]], np.int32))[0]
         assert np.abs(image - there).max() <= 1
 
@@ -188,7 +189,7 @@ def test_the_slope_is_what_opacity_does(
     canvas = laid[3]
     width, height = canvas.logo_size
     rng = np.random.default_rng(2)
-    alphas = rng.uniform(102, 129, (height, width)).astype(np.float32)
+    alphas = rng.uniform(102, 129, (height, width, 3)).astype(np.float32)
     image, slope = canvas.listed((30, 60), alphas)
     more, _ = canvas.listed((30, 60), alphas + 1)
     change = (more - image)[60 : 60 + height, 30 : 30 + width]

@@ -231,7 +231,7 @@ def test_a_list_of_opacities_comes_back(tiny_bundles: Path, channels: int, bits:
     dek = open_grant(result.grants[0], binding, ALICE, locked.issuer, NOW)
     assert locked.packet is not None
     (mark,) = open_packet(locked.packet, dek, binding).frames
-    assert mark.rule == "mlv2"
+    assert mark.rule == "mlv3"
     assert min(mark.grid[1:]) >= 100
     assert len(set(mark.grid[1:])) > 20
     assert make_locked(source, policy=policy, ensemble=ensemble).pixels.tobytes() == (

@@ -10,13 +10,18 @@ from medlocker_dicom.errors import PixelLayoutError
 from medlocker_dicom.watermark.blend import blend, logo_samples
 
 
+def zeros(*shape: int) -> np.ndarray:
+    """Return black, or transparent, uint8."""
+    return np.zeros(shape, np.uint8)
+
+
 def test_equals_pillow_paste() -> None:
     """Eight-bit blending is what Pillow's paste with a mask does."""
     rng = np.random.default_rng(1)
     original, logo = rng.integers(0, 256, (2, 300, 400, 3), dtype=np.uint8)
-    a = rng.integers(0, 256, (300, 400), dtype=np.uint8)
+    a = rng.integers(0, 256, (300, 400, 1), dtype=np.uint8)
     pasted = Image.fromarray(original)
-    pasted.paste(Image.fromarray(logo), (0, 0), Image.fromarray(a))
+    pasted.paste(Image.fromarray(logo), (0, 0), Image.fromarray(a[..., 0]))
     assert np.array_equal(blend(original, logo, a), np.asarray(pasted))
 
 
@@ -26,7 +31,7 @@ def test_rounds_equation_1_at_16_bits(o: int, l: int, a: int) -> None:  # noqa: 
     locked = blend(
         np.full((1, 1, 1), o, np.uint16),
         np.full((1, 1, 1), l, np.uint16),
-        np.full((1, 1), a, np.uint8),
+        np.full((1, 1, 1), a, np.uint8),
     )
     assert locked.item() == (2 * (255 - a) * o + 2 * a * l + 255) // 510
     assert abs(locked.item() - ((1 - a / 255) * o + a / 255 * l)) <= 0.5 + 1e-9
@@ -37,19 +42,24 @@ def test_blends_every_frame_alike() -> None:
     rng = np.random.default_rng(2)
     frames = rng.integers(0, 256, (3, 8, 9, 3), dtype=np.uint8)
     logo = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    a = rng.integers(0, 256, (8, 9), dtype=np.uint8)
+    a = rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)
     together = blend(frames, logo, a)
     assert all(np.array_equal(together[i], blend(frames[i], logo, a)) for i in range(3))
+    for c in range(3):
+        one = np.s_[..., c : c + 1]
+        assert np.array_equal(together[one], blend(frames[one], logo[one], a[one]))
 
 
 @pytest.mark.parametrize(
     ("image", "logo", "a"),
     [
-        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), np.uint16), np.zeros((4, 5), np.uint8)),
-        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 1), np.uint8), np.zeros((4, 5), np.uint8)),
-        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8)),
-        (np.zeros((4, 5, 3), np.int16), np.zeros((4, 5, 3), np.int16), np.zeros((4, 5), np.uint8)),
-        (np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.int16)),
+        (zeros(4, 5, 3), zeros(4, 5, 3).astype(np.uint16), zeros(4, 5, 3)),
+        (zeros(4, 5, 3), zeros(4, 5, 1), zeros(4, 5, 1)),
+        (zeros(4, 5, 3), zeros(4, 5, 3), zeros(5, 4, 3)),
+        (zeros(4, 5, 3), zeros(4, 5, 3), zeros(4, 5)),
+        (zeros(4, 5, 3), zeros(4, 5, 3), zeros(4, 5, 2)),
+        (zeros(4, 5, 3).astype(np.int16), zeros(4, 5, 3).astype(np.int16), zeros(4, 5, 3)),
+        (zeros(4, 5, 3), zeros(4, 5, 3), zeros(4, 5, 3).astype(np.int16)),
     ],
 )
 def test_refuses_arrays_that_do_not_fit(

@@ -40,7 +40,7 @@ def test_known_logo_is_not_enough(alpha: int) -> None:
     (At alpha 250 the rounding to 8 bits alone keeps eq. 9 near 26 dB.)
     """
     truth = _retina()
-    plain = blend(truth, COLOURS, plain_map(LOGO.alpha, alpha))
+    plain = blend(truth, COLOURS, plain_map(LOGO.alpha, alpha)[..., np.newaxis])
     keyed = blend(truth, COLOURS, alpha_map(LOGO.alpha, alpha, bytes(32)))
     assert _best_inverse(keyed, truth) < 22
     assert _best_inverse(plain, truth) > _best_inverse(keyed, truth) + 6
