@@ -69,6 +69,24 @@ def test_composing_at_full_size_is_the_blend() -> None:
         assert np.abs(small.astype(int) - large).max() <= 1
 
 
+def test_a_grey_photograph_has_one_opacity_a_px() -> None:
+    """Stored in one channel, with the logo's luma: candidates and lists stay grey, and exact."""
+    grey = np.random.default_rng(0).integers(0, 256, (128, 128, 1), np.uint8)
+    logo = scale_logo(ring(64), 128, 128, 4)
+    display = np.ascontiguousarray(np.broadcast_to(grey, (128, 128, 3)))
+    canvas = Canvas(display, Crop(0, 0, 128), 128, logo, SEED, channels=1)
+    rows, columns = grid_shape(logo.alpha.shape, 8)
+    nodes = np.random.default_rng(1).integers(100, 256, (1, rows, columns), np.uint8)
+    large = grey.copy()
+    compose(large, canvas.placement(180, 30, 40, pack_grid(8, nodes)), logo, SEED, 8)
+    small, slope = canvas.listed((30, 40), spread(canvas, nodes, 8))
+    assert np.abs(small - large).max() <= 6  # opacities lie between the knots
+    assert np.ptp(small, -1).max() == np.ptp(slope, -1).max() == 0
+    large = grey.copy()
+    compose(large, canvas.placement(255, 30, 40), logo, SEED, 8)
+    assert np.abs(canvas.compose(np.array([[255, 30, 40]], np.int32))[0] - large).max() <= 1
+
+
 def test_opacities_between_the_knots() -> None:
     """Between the knots, interpolated opacities are right to a few levels of 255."""
     display = np.full((128, 128, 3), 40, np.uint8)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,16 @@ from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.private import read_block
 from medlocker_dicom.keyfile import Kem, open_grant, open_packet
+from medlocker_dicom.pipeline import compose
 from medlocker_dicom.pipeline.binding import binding_of
+from medlocker_dicom.pipeline.canvas import Canvas
+from medlocker_dicom.pipeline.frame import Frame
 from medlocker_dicom.pipeline.lock import LockedInstance, lock
 from medlocker_dicom.pipeline.unlock import unlock, verify
+from medlocker_dicom.search import SearchResult
+from medlocker_dicom.watermark.alpha import alpha_map, grid_shape, pack_grid
+from medlocker_dicom.watermark.logo import Logo
+from medlocker_dicom.watermark.placement import Placement
 from tiny_bundles import write_without_gradient
 
 KINDS = [
@@ -182,6 +190,27 @@ def test_recipients_of_both_kinds_and_in_order() -> None:
     for identity, grant in zip((hybrid, ALICE), result.grants, strict=True):
         assert grant.recipient == identity.public.id
         verify(locked, grant, identity, NOW + timedelta(days=9999))
+
+
+@pytest.mark.parametrize(("rule", "gridded"), [("mlv1", False), ("mlv2", True)])
+def test_what_earlier_versions_locked_is_unlocked(
+    monkeypatch: pytest.MonkeyPatch, rule: str, *, gridded: bool
+) -> None:
+    """One opacity for all channels of a px, as it once was, is taken off exactly too."""
+    monkeypatch.setattr(compose, "RULE", rule)
+    monkeypatch.setattr(compose, "alpha_map", partial(alpha_map, rule=rule))
+
+    def placed(_: Frame, canvas: Canvas, logo: Logo, found: SearchResult) -> list[Placement]:
+        nodes = np.random.default_rng(3).integers(100, 256, grid_shape(logo.alpha.shape, 8))
+        grid = pack_grid(8, nodes.astype(np.uint8)) if gridded else b""
+        return [canvas.placement(*found.candidates[0].genes, grid)]
+
+    monkeypatch.setattr(Frame, "placements", placed)
+    source = make_source()
+    result = make_locked(source)
+    assert not np.array_equal(result.pixels, source.pixels)
+    restored = unlock(opened(result), result.grants[0], ALICE, NOW)
+    assert np.array_equal(decode_fundus(reread(restored)).pixels, source.pixels)
 
 
 def test_the_record_tells_what_happened() -> None:
