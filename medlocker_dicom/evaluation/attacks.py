@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MARGIN: Final = 12  # px around the logo that a restorer looks at as well
 _OPACITIES: Final = range(40, 255, 3)
 _WINDOWS: Final = (1, 3)  # px, that the colour prior corrects as one
+_SURROUNDINGS: Final = (3, 9, 33)  # px, over which a channel's gain is told
 _NOISES: Final = (3.0, 30.0, 300.0)  # variances, in levels, of what no eye's colours explain
 _GAINS: Final = (4, 16)  # beyond which too little of an eye is left to be lifted
 _LARGEST: Final = 512  # px, longer side of what a restorer works on
@@ -177,29 +178,52 @@ def mean_fill(scene: Scene) -> NDArray[np.uint8]:
 def colour_prior(scene: Scene) -> NDArray[np.uint8]:
     """A1 and A4: lift the logo as far as it makes px likeliest beside what is painted over it.
 
-    A px has one opacity and three channels. How an eye's colours go together (`Scene.texture`)
-    tells which of the colours on the line from the logo's through the px it is. Where nothing is
-    left to be lifted, the painting stays.
+    As if a px had one opacity for its three channels, as by the rules before mlv3. How an eye's
+    colours go together (`Scene.texture`) then tells which of the colours on the line from the
+    logo's through the px it is. Where nothing is left to be lifted, the painting stays.
     """
     logo, painted = scene.logo.astype(np.float64), telea(scene)
     seen, wanted = scene.locked - logo, painted - logo
-    left = (seen**2).sum(-1) >= 1
     guesses = []
     for noise in _NOISES:
         likely = np.linalg.inv(scene.texture + noise * np.eye(3))
-        match = np.einsum("...i,ij,...j", seen, likely, wanted) * scene.covered
-        power = np.einsum("...i,ij,...j", seen, likely, seen) * scene.covered
+        match = np.einsum("...i,ij,...j", seen, likely, wanted)[..., np.newaxis]
+        power = np.einsum("...i,ij,...j", seen, likely, seen)[..., np.newaxis]
         for window in _WINDOWS:
-            over, under = (
-                np.asarray(cv2.boxFilter(one, -1, (window, window), normalize=False))
-                for one in (match, power)
-            )
-            gain = np.maximum(over / np.maximum(under, 1e-9), 1)
-            lifted = np.clip(np.rint(logo + gain[..., np.newaxis] * seen), 0, 255)
-            for most in _GAINS:
-                kept = (left & scene.covered & (gain <= most))[..., np.newaxis]
-                guesses.append(np.where(kept, lifted, painted).astype(np.uint8))
+            guesses += _lifted(scene, painted, match, power, window)
     return scene.best(guesses)
+
+
+def channel_gains(scene: Scene) -> NDArray[np.uint8]:
+    """A1 and A4: lift each channel as far as brings its surroundings to what is painted over.
+
+    The answer to rule mlv3: painting tells of each channel's opacity what is coarse.
+    """
+    logo, painted = scene.logo.astype(np.float64), telea(scene)
+    seen, wanted = scene.locked - logo, painted - logo
+    guesses = []
+    for window in _SURROUNDINGS:
+        guesses += _lifted(scene, painted, seen * wanted, seen**2, window)
+    return scene.best(guesses)
+
+
+def _lifted(
+    scene: Scene,
+    painted: NDArray[np.uint8],
+    match: NDArray[np.float64],
+    power: NDArray[np.float64],
+    window: int,
+) -> list[NDArray[np.uint8]]:
+    """Lift by match over power (h, w, 3 or 1), over a window; paint where that is too much."""
+    logo, covered = scene.logo.astype(np.float64), scene.covered[..., np.newaxis]
+    over, under = (
+        cv2.boxFilter(one * covered, -1, (window, window), normalize=False).reshape(one.shape)
+        for one in (match, power)
+    )
+    gain = np.maximum(over / np.maximum(under, 1e-9), 1)
+    result = np.clip(np.rint(logo + gain * (scene.locked - logo)), 0, 255)
+    left = covered & (((scene.locked - logo) ** 2).sum(-1, keepdims=True) >= 1)
+    return [np.where(left & (gain <= most), result, painted).astype(np.uint8) for most in _GAINS]
 
 
 def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -229,7 +253,7 @@ def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     return list(np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8))
 
 
-ATTACKS_VERSION: Final = 3
+ATTACKS_VERSION: Final = 4
 """Raised whenever an attack changes: what it found before is not taken for what it finds now."""
 
 FEWEST: Final = 4
@@ -241,6 +265,7 @@ RESTORERS: Mapping[str, Callable[[Scene], NDArray[np.uint8]]] = MappingProxyType
         "A1 + median 5 x 5": known_logo_median,
         "A1 + non-local means": known_logo_nlm,
         "A1 colour prior": colour_prior,
+        "A1 channel by channel": channel_gains,
         "A4 Telea": telea,
         "A4 Navier-Stokes": navier_stokes,
         "A4 mean fill": mean_fill,
