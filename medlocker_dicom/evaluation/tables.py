@@ -105,7 +105,10 @@ def asr(rows: Sequence[Row], conditions: Sequence[Condition]) -> Table:
 def transfer(
     rows: Sequence[Row], conditions: Sequence[Condition], targets: Sequence[str]
 ) -> list[Table]:
-    """Table 2: how often other models are turned, where the source is and of all."""
+    """Table 2: how often other models are turned, where the source is and of all.
+
+    The last column and lines add up: a photograph counts once for each model asked about it.
+    """
     tables = []
     for conditional in (True, False):
         lines = []
@@ -115,19 +118,24 @@ def transfer(
             cells: list[Cell] = [
                 None if t in condition.sources else _turned(chosen, t) for t in targets
             ]
-            lines.append((source, condition.policy.strategy, *cells))
+            lines.append((source, condition.policy.strategy, *cells, _sum(cells)))
             known = PAPER_TRANSFER.get(_of_the_paper(condition))
             if conditional and known and condition.policy.strategy == "paper":
                 paper = dict(zip(_TARGETS, known, strict=True))
-                lines.append((source, "in the paper, %", *(paper.get(short(t)) for t in targets)))
+                told = (paper.get(short(t)) for t in targets)
+                lines.append((source, "in the paper, %", *told, None))
+        for strategy in dict.fromkeys(condition.policy.strategy for condition in conditions):
+            same = [line[2:] for line in lines if line[1] == strategy]
+            if len(same) > 1:
+                lines.append(("all of these", strategy, *map(_sum, zip(*same, strict=True))))
         words = (
             "Transfer, of the photographs on which the source is turned"
             if conditional
             else "Transfer, of all photographs"
         )
         name = "transfer-conditional" if conditional else "transfer"
-        columns = ("searched against", "strategy", *map(short, targets))
-        tables.append(Table(name, words, columns, tuple(lines), alike=True))
+        heads = ("searched against", "strategy", *map(short, targets), "all of these")
+        tables.append(Table(name, words, heads, tuple(lines), alike=True))
     return tables
 
 
@@ -297,6 +305,13 @@ def _grades(rows: Sequence[Row]) -> list[int]:
 
 def _rate(rows: Sequence[Row], hit: Callable[[Row], bool]) -> Rate:
     return Rate(sum(map(hit, rows)), len(rows))
+
+
+def _sum(cells: Iterable[Cell]) -> Rate | None:
+    rates = [cell for cell in cells if isinstance(cell, Rate)]
+    if not rates:
+        return None
+    return Rate(sum(rate.hits for rate in rates), sum(rate.n for rate in rates))
 
 
 def _turned(rows: Sequence[Row], model: str) -> Rate:

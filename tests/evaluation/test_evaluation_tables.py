@@ -1,5 +1,6 @@
 """Tables from rows that can be counted by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,27 @@ def test_the_papers_figure_is_of_the_papers_models(
 def test_transfer_of_those_turned_and_of_all() -> None:
     """Where the source is turned, one of three goes along; of all, two of five."""
     conditional, whole = tables.transfer(ROWS, [PAPER], [ONE, TWO])
-    assert conditional.columns == ("searched against", "strategy", "resnet18", "vit")
-    assert conditional.rows[0] == ("resnet18", "paper", None, Rate(1, 3))
-    assert conditional.rows[1] == ("resnet18", "in the paper, %", None, 83.25)
-    assert whole.rows == (("resnet18", "paper", None, Rate(2, 5)),)
+    heads = ("searched against", "strategy", "resnet18", "vit", "all of these")
+    assert conditional.columns == heads
+    assert conditional.rows == (
+        ("resnet18", "paper", None, Rate(1, 3), Rate(1, 3)),
+        ("resnet18", "in the paper, %", None, 83.25, None),
+    )
+    assert whole.rows == (("resnet18", "paper", None, Rate(2, 5), Rate(2, 5)),)
+
+
+def test_transfer_adds_up() -> None:
+    """A line for each strategy sums its sources, the last column the models that were asked."""
+    other = replace(PAPER, name="other", sources=(TWO,))
+    mine = [one | {"condition": "other", "sources": [TWO]} for one in ROWS]
+    _, whole = tables.transfer([*ROWS, *mine], [PAPER, other], [ONE, TWO])
+    one, two = Rate(2, 5), whole.rows[1][2]
+    assert isinstance(two, Rate)
+    both = Rate(one.hits + two.hits, one.n + two.n)
+    assert whole.rows[1:] == (
+        ("vit", "paper", two, None, two),
+        ("all of these", "paper", two, one, both),
+    )
 
 
 def test_eyes_with_and_without_retinopathy() -> None:
