@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 SEED = 20240613
 BATCH = 32
-CELLS = 28
+CELLS = 56
 LOGOS, HOLES = 0.7, 0.3  # shares of the views
 
 

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 #: Candidates of a search that are composed and judged again at full size.
 VERIFIED = 8
-#: Candidates that a search looks at for the place of an alpha list.
-PLACES = 32
+#: Share of an alpha list's budget that goes to its place.
+PLACES = 0.4
 #: What the models see of the canvas where no pipeline stands in between.
 CLEAN = View()
 #: What a gradient counts in forward passes.
@@ -163,7 +163,7 @@ class Frame:
             lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
             self.target,
             batch_size=policy.batch_size,
-            budget=min(policy.budget, PLACES) if listing else policy.budget,
+            budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
         )
         parameters = replace(policy.parameters, canvas_width=canvas.size)

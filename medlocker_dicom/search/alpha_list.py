@@ -62,7 +62,7 @@ class ListParameters:
         Opacities allowed.
     """
 
-    cells: int = 28
+    cells: int = 56
     steps: int = 16
     rate: float = 24.0
     blind_cells: int = 8

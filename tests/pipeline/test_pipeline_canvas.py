@@ -169,7 +169,7 @@ def spread(canvas: Canvas, nodes: NDArray[Any], cells: int) -> NDArray[np.float3
     return np.moveaxis(np.asarray(alphas, np.float32), 0, -1)
 
 
-@pytest.mark.parametrize("cells", [4, 14, 28])
+@pytest.mark.parametrize("cells", [4, 28, 56])
 def test_a_grid_on_the_canvas_agrees_with_the_full_image(
     laid: tuple[NDArray[np.uint8], Crop, Logo, Canvas], cells: int
 ) -> None:

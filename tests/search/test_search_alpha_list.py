@@ -28,7 +28,7 @@ class Paper:
 
     def lattice(self, cells: int) -> tuple[Floats, Floats]:
         """One node a px."""
-        assert cells in {8, 28}
+        assert cells in {8, 56}
         return np.eye(self.side, dtype=np.float32), np.eye(self.side, dtype=np.float32)
 
 
