@@ -17,6 +17,7 @@ every platform and numpy.
 
 import hashlib
 import struct
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,20 +175,23 @@ def dither(base: NDArray[np.uint8], key: bytes) -> NDArray[np.uint8]:
     """
     level = base.astype(np.int32)
     spread = _uniform(_noise(base.shape, key), base > 0)
-    share = np.where(spread > 0, _OPACITY_UP, _OPACITY_DOWN)
+    share = np.where(spread > 0, np.int32(_OPACITY_UP), np.int32(_OPACITY_DOWN))
+    # At most 255 * _OF_TRANSMITTANCE * _LEVELS, twice that below 2**31: int32 cannot overflow.
     move = np.minimum((255 - level) * _OF_TRANSMITTANCE, level * share) * spread
     unit = 256 * _LEVELS
     return (level + (2 * move + unit) // (2 * unit)).astype(np.uint8)
 
 
+@lru_cache(maxsize=3)  # a lock asks for the channels of its logo again and again
 def _noise(shape: tuple[int, ...], key: bytes) -> NDArray[np.int32]:
-    """Sum the octaves; int32 (N, M), a few times 2**15 in magnitude."""
+    """Sum the octaves; int32 (N, M), a few times 2**15 in magnitude, read-only."""
     height, width = shape
     total = np.zeros((height, width), np.int32)
     for index, (cells, weight) in enumerate(_OCTAVES):
         cell = max(1, -(-max(height, width) // cells)) if cells else 1
         rows, columns = -(-height // cell) + 1, -(-width // cell) + 1
         total += weight * _interpolate(_lattice(key, index, rows, columns), cell, height, width)
+    total.setflags(write=False)
     return total
 
 
@@ -212,13 +216,13 @@ def _between(nodes: NDArray[np.int32], cell: int, count: int) -> NDArray[np.int3
     return (nodes[before] * (16 * (cell - part)) + nodes[before + 1] * (16 * part)) // cell
 
 
-def _uniform(noise: NDArray[np.int32], cover: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _uniform(noise: NDArray[np.int32], cover: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Replace noise by its rank over the covered pixels, -_LEVELS to _LEVELS.
 
     Whatever the seed, the dither is then spread evenly and its mean is zero:
     no seed is a weak one.
     """
-    spread = np.zeros(noise.shape, np.int64)
+    spread = np.zeros(noise.shape, np.int32)
     values = noise[cover]
     if values.size:
         values -= values.min()
