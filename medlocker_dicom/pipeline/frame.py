@@ -90,13 +90,14 @@ class Frame:
         uid = str(source.ds.SOPInstanceUID).encode()
         self.draws = np.random.default_rng([locker.policy.seed, number, *uid])
         self.passes = 0.0
+        self._judged: dict[Placement, tuple[float, NDArray[np.float64]]] = {}
 
     def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
         """Lock the frame's pixels (H, W, C) in place."""
         lesions = self.locker.lesions(self.display)
         boxes = lesion_boxes(lesions)
         canvas, logo, feasible = self.feasible_canvas(boxes)
-        found = self.search(canvas, feasible)
+        found = self.search(canvas, logo, feasible)
         history = [(i.queries, round(i.outcome.probability, 5)) for i in found.history]
         placements = self.placements(canvas, logo, found)
         placement, after = self.verified(placements, logo)
@@ -125,7 +126,7 @@ class Frame:
             queries=found.queries,
             requests=found.requests,
             forward_passes=passes,
-            verified=len(placements),
+            verified=len(self._judged),
             canvas_flipped=found.flipped,
             legibility=round(self.legibility(placement, logo), 4),
             history=tuple(history),
@@ -154,8 +155,8 @@ class Frame:
             "hold the instance, or choose --mode anywhere if lesions may be covered",
         )
 
-    def search(self, canvas: Canvas, feasible: Feasible) -> SearchResult:
-        """Search on the canvas (eq. 3-6, 8)."""
+    def search(self, canvas: Canvas, logo: Logo, feasible: Feasible) -> SearchResult:
+        """Search on the canvas (eq. 3-6, 8), up to what turns the grade at full size too."""
         policy = self.locker.policy
         listing = policy.strategy == ALPHA_LIST
         stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
@@ -165,6 +166,7 @@ class Frame:
             batch_size=policy.batch_size,
             budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
+            holds=lambda genes: self.judged(canvas.placement(*genes), logo)[0] > 0,
         )
         parameters = replace(policy.parameters, canvas_width=canvas.size)
         strategy = "guided" if listing else policy.strategy
@@ -174,7 +176,7 @@ class Frame:
         """Ask by how much the target leads on a canvas."""
         mean = self.locker.ensemble.probabilities(np.rint(image).astype(np.uint8)[None])[0]
         self.passes += 1
-        return float(mean[self.target] - np.delete(mean, self.target).max())
+        return -_lead(mean, self.target)
 
     def placements(self, canvas: Canvas, logo: Logo, found: SearchResult) -> list[Placement]:
         """Bring the best candidates to the photograph; with a list of its own, where wanted."""
@@ -238,16 +240,29 @@ class Frame:
             no one can guess, if it leads by the policy's margin; and every model's probabilities
             float64 (k, classes) for it.
         """
-        judged, enough = [], self.locker.policy.margin if placements[0].grid else 1.0
-        for placement in placements:
+        enough = self.locker.policy.margin if placements[0].grid else 1.0
+        best = max(placements, key=lambda one: min(self.judged(one, logo)[0], enough))
+        return best, self.judged(best, logo)[1]
+
+    def judged(self, placement: Placement, logo: Logo) -> tuple[float, NDArray[np.float64]]:
+        """Ask about a placement on the full image: its lead over the target, and what models say.
+
+        Returns
+        -------
+        tuple
+            Above 0 where the grade is turned; and float64 (k, classes).
+        """
+        if placement not in self._judged:
             pixels, _ = self.composed(placement, logo)
             shown = replace(self.source, pixels=pixels[np.newaxis]).display(0)
             after = self.locker.ensemble.photograph(shown)
             mean = self.locker.ensemble.weights @ after
-            lead = float(np.delete(mean, self.target).max() - mean[self.target])
-            judged.append((lead, placement, after))
-        _, placement, after = max(judged, key=lambda one: min(one[0], enough))
-        return placement, after
+            self._judged[placement] = _lead(mean, self.target), after
+        return self._judged[placement]
+
+
+def _lead(mean: NDArray[np.float64], target: int) -> float:
+    return float(np.delete(mean, target).max() - mean[target])
 
 
 def flattened(nodes: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Asks the ensemble about candidates, once each, within a budget."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,9 @@ class Evaluator:
         When to end before the budget; by default never.
     objective
         What `losses` returns; by default ``f_t``.
+    holds
+        Asked of a candidate that reaches the stop, once: whether it does so where it counts. If
+        not, the search goes on. By default it does.
 
     Attributes
     ----------
@@ -77,7 +81,7 @@ class Evaluator:
         A parameter is out of its range.
     """
 
-    def __init__(  # noqa: PLR0913 - the ensemble, and five independent rules by keyword
+    def __init__(  # noqa: PLR0913 - the ensemble, and six independent rules by keyword
         self,
         probabilities: Probabilities,
         label: int,
@@ -86,6 +90,7 @@ class Evaluator:
         budget: int = 650,
         stop: Stop = Stop.NEVER,
         objective: Objective = Objective.PROBABILITY,
+        holds: Callable[[Genes], bool] = lambda _: True,
     ) -> None:
         if not 1 <= batch_size <= MAXIMUM_BATCH:
             raise PlacementError(
@@ -102,7 +107,8 @@ class Evaluator:
         self._objective = objective
         self._outcomes: dict[Genes, Outcome] = {}
         self._history: list[Improvement] = []
-        self._stopped = False
+        self._holds = holds
+        self._end: Genes | None = None
         self.requests = 0
         self.forward_passes = 0
 
@@ -119,7 +125,7 @@ class Evaluator:
     @property
     def finished(self) -> bool:
         """Whether the stop was reached or the budget is spent."""
-        return self._stopped or self.queries >= self._budget
+        return self._end is not None or self.queries >= self._budget
 
     @property
     def history(self) -> tuple[Improvement, ...]:
@@ -164,7 +170,7 @@ class Evaluator:
     def ranking(self) -> list[Outcome]:
         """Return all distinct outcomes, best first.
 
-        The one that reached the stop comes first, then those that flip, then
+        The one that ended the search comes first, then those that flip, then
         by objective; the earlier one first where they are equal.
         """
         return sorted(self._outcomes.values(), key=self._rank)
@@ -179,7 +185,8 @@ class Evaluator:
     def _look_at(self, outcome: Outcome) -> None:
         """Take one new outcome into the books."""
         self._outcomes[outcome.genes] = outcome
-        self._stopped = self._stop.reached(outcome)
+        if self._stop.reached(outcome) and self._holds(outcome.genes):
+            self._end = outcome.genes
         best = self._history[-1].outcome if self._history else None
         if best is None or self._rank(outcome) < self._rank(best):
             self._history.append(Improvement(self.queries, outcome))
@@ -187,7 +194,7 @@ class Evaluator:
     def _rank(self, outcome: Outcome) -> tuple[bool, bool, float]:
         """Return the sort key of an outcome, small for good ones."""
         return (
-            not self._stop.reached(outcome),
+            outcome.genes != self._end,
             not outcome.flipped,
             self._objective.loss(outcome),
         )

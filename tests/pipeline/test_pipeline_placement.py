@@ -30,8 +30,10 @@ from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.frame import VERIFIED, Frame
 from medlocker_dicom.pipeline.lock import lock
+from medlocker_dicom.pipeline.record import FrameRecord
 from medlocker_dicom.watermark.alpha import alpha_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
+from medlocker_dicom.watermark.logo import Logo
 from medlocker_dicom.watermark.placement import Placement
 
 Find = Callable[[NDArray[np.uint8]], Mask]
@@ -126,7 +128,7 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
     locker = make_locker(policy=replace(QUICK, margin=0.9))
     frame = Frame(source, 0, pixel_digest(source.pixels), locker, None)
     canvas, logo, feasible = frame.feasible_canvas(())
-    found = frame.search(canvas, feasible)
+    found = frame.search(canvas, logo, feasible)
     assert len(found.candidates) > VERIFIED
     leads = []
     for candidate in found.candidates[:VERIFIED]:
@@ -145,6 +147,31 @@ def test_the_verified_placement_is_the_best_at_full_size() -> None:
     assert len({lead for lead, _ in leads}) > 1
     mark = lock(source, locker, now=NOW).record.frames[0]
     assert mark.placement == (placement.x, placement.y, placement.alpha)
+
+
+def test_a_flip_that_does_not_hold_at_full_size_ends_no_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search goes on to the next flip of the canvas that turns the grade of the photograph."""
+    policy = replace(QUICK, margin=0, budget=300)
+
+    def locked(refused: int) -> FrameRecord:
+        seen: list[Placement] = []
+
+        def judged(frame: Frame, place: Placement, logo: Logo) -> tuple[float, NDArray[np.float64]]:
+            seen.append(place)
+            lead, after = plain(frame, place, logo)
+            return (-1.0 if place in seen[:refused] else lead), after
+
+        monkeypatch.setattr(Frame, "judged", judged)
+        return make_locked(policy=policy).record.frames[0]
+
+    plain = Frame.judged
+    first, later = locked(0), locked(2)
+    assert first.flipped
+    assert later.flipped
+    assert first.queries < later.queries < 300
+    assert first.placement != later.placement
 
 
 def test_without_a_label_the_models_own_decision_is_the_target() -> None:
@@ -206,7 +233,7 @@ def test_a_list_is_flattened_until_the_logo_can_be_read(tiny_bundles: Path) -> N
         locker = make_locker(policy=policy, ensemble=ensemble)
         frame = Frame(source, 0, pixel_digest(source.pixels), locker, 1)
         canvas, logo, feasible = frame.feasible_canvas(())
-        first = frame.placements(canvas, logo, frame.search(canvas, feasible))[0]
+        first = frame.placements(canvas, logo, frame.search(canvas, logo, feasible))[0]
         return first, frame.legibility(first, logo)
 
     free, read = placed(-1)

@@ -122,6 +122,25 @@ def test_stop_at_a_margin() -> None:
     assert judge.finished
 
 
+def test_what_does_not_hold_does_not_end_the_search() -> None:
+    """Of candidates that reach the stop, the first that holds ends it, and leads the ranking."""
+    asked = []
+
+    def holds(genes: Genes) -> bool:
+        asked.append(genes)
+        return len(asked) == 2
+
+    better, worse = Genes(*TARGET), Genes(161, 41, 121)
+    genes = np.array([[255, 160, 0], better, worse, [162, 42, 120]], dtype=np.int32)
+    judge = bowl_evaluator(stop=Stop.FIRST_FLIP, holds=holds)
+    assert np.isfinite(judge.losses(genes)).tolist() == [True, True, True, False]
+    assert asked == [better, worse]
+    assert judge.finished
+    first, second, _ = judge.ranking()
+    assert (first.genes, second.genes) == (worse, better)
+    assert first.probability > second.probability
+
+
 def test_history_gets_better() -> None:
     """Each entry ranks above the one before, and the last one is the best."""
     judge = Evaluator(Rugged(), 0, budget=200)
