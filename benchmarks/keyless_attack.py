@@ -12,7 +12,8 @@ attacker. `inpaint` looks at the surroundings alone, so no dither can push it
 down: it is the floor of what hiding pixels can achieve. The last two begin
 with it: `colour prior` lifts the logo as far as the colours of an eye make
 likeliest, which undoes a dither of one opacity a px (the earlier rule mlv1);
-`by channel` lifts each channel as far as its surroundings tell.
+`Wiener` corrects it by what the statistics of eyes and of the dither tell, the
+strongest attack on an opacity for each channel that we know.
 """
 
 import argparse
@@ -27,13 +28,13 @@ from numpy.typing import NDArray
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.evaluation.attacks import (
     Scene,
-    channel_gains,
     colour_prior,
     known_logo,
     known_logo_median,
     known_logo_nlm,
     scene_of,
     telea,
+    wiener,
 )
 from medlocker_dicom.watermark.alpha import RULE, alpha_map, plain_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
@@ -51,7 +52,7 @@ ATTACKS: dict[str, Callable[[Scene], Image]] = {
     "+ NLM": known_logo_nlm,
     "inpaint": telea,
     "colour prior": colour_prior,
-    "by channel": channel_gains,
+    "Wiener": wiener,
 }
 
 

@@ -69,7 +69,12 @@ def hidden(view: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
         logo = scale_logo(default_logo(), side, side, rng.uniform(2.5, 5))
         x, y = rng.integers(0, side - logo.width), rng.integers(0, side - logo.height)
         window = np.s_[y : y + logo.height, x : x + logo.width]
-        nodes = rng.integers(100, 256, (3, *grid_shape(logo.alpha.shape, CELLS))).astype(np.uint8)
+        # Channels from alike to apart, as locks have them, and as evolution leaves them.
+        own, common = (
+            rng.integers(100, 256, (channels, *grid_shape(logo.alpha.shape, CELLS)))
+            for channels in (3, 1)
+        )
+        nodes = np.rint(common + rng.choice([0, 0.5, 1]) * (own - common)).astype(np.uint8)
         if rng.random() < 0.5:
             nodes[:] = rng.integers(100, 256)
         opacity = alpha_map(logo.alpha, 0, rng.bytes(SEED_BYTES), grid=pack_grid(CELLS, nodes))

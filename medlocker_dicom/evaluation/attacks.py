@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from medlocker_dicom.bundles.preprocess import cut, resample, retina_crop
-from medlocker_dicom.watermark.alpha import plain_map
+from medlocker_dicom.evaluation.wiener import SOLID, missed, spectra
+from medlocker_dicom.watermark.alpha import SEED_BYTES, alpha_map, plain_map
 from medlocker_dicom.watermark.blend import logo_samples
 from medlocker_dicom.watermark.scale import scale_logo, scaled_size
 from medlocker_dicom.watermark.style import drawn
@@ -29,13 +30,17 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 12  # px around the logo that a restorer looks at as well
 _OPACITIES: Final = range(40, 255, 3)
+_MIDDLE: Final = 150  # opacity at which a thief tries keys of his own
 _WINDOWS: Final = (1, 3)  # px, that the colour prior corrects as one
-_SURROUNDINGS: Final = (3, 9, 33)  # px, over which a channel's gain is told
 _NOISES: Final = (3.0, 30.0, 300.0)  # variances, in levels, of what no eye's colours explain
 _GAINS: Final = (4, 16)  # beyond which too little of an eye is left to be lifted
 _LARGEST: Final = 512  # px, longer side of what a restorer works on
 _SMALL: Final = 512  # px, of a retina that is purified or resized
 _RADIUS: Final = 5  # px, of inpainting
+_COARSE: Final = 256  # px, longer side at which statistics are asked
+_OTHERS: Final = 6  # other parts of a photograph to learn from
+_KEYS: Final = 2  # of the thief's own, to learn from
+_DARK: Final = 25  # level; a part with darker px is no retina all over
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class Scene:
     texture
         Covariance float64 (3, 3) of how colours differ from those around them, all over the
         photograph.
+    elsewhere
+        Other parts of the photograph, as large, that show retina alone; uint8 (h, w, 3) each.
+    shades
+        What would shine through the logo by keys of the thief's own, uint8 (h, w, 3) each.
     """
 
     locked: NDArray[np.uint8]
@@ -58,6 +67,8 @@ class Scene:
     logo: NDArray[np.uint8]
     logo_alpha: NDArray[np.uint8]
     texture: NDArray[np.float64]
+    elsewhere: Sequence[NDArray[np.uint8]]
+    shades: Sequence[NDArray[np.uint8]]
 
     @property
     def covered(self) -> NDArray[np.bool_]:
@@ -122,11 +133,13 @@ def scene_of(
     (x, y), ((above, below), (before, behind)) = place, edges
     where = np.s_[y - above : y + logo.height + below, x - before : x + logo.width + behind]
     alpha = np.pad(logo.alpha, edges)
-    grey = bool((truth[..., 1:] == truth[..., :1]).all())
+    grey = bool((locked[..., 1:] == locked[..., :1]).all())
     samples = logo_samples(logo.rgba, 1 if grey else 3, 8).astype(np.uint8)
     colours = np.pad(np.broadcast_to(samples, (*logo.alpha.shape, 3)), (*edges, (0, 0)))
     seen, clean, colours, alpha = map(_small, (locked[where], truth[where], colours, alpha))
-    return Scene(seen, clean, colours, alpha, _texture_of(locked)), where
+    others = [_small(locked[part]) for part in _parts_beside(locked, where)]
+    shades = [_small(np.pad(one, (*edges, (0, 0)), constant_values=255)) for one in _shades(logo)]
+    return Scene(seen, clean, colours, alpha, _texture_of(locked), others, shades), where
 
 
 def pasted(
@@ -184,46 +197,49 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
     """
     logo, painted = scene.logo.astype(np.float64), telea(scene)
     seen, wanted = scene.locked - logo, painted - logo
+    left = (seen**2).sum(-1) >= 1
     guesses = []
     for noise in _NOISES:
         likely = np.linalg.inv(scene.texture + noise * np.eye(3))
-        match = np.einsum("...i,ij,...j", seen, likely, wanted)[..., np.newaxis]
-        power = np.einsum("...i,ij,...j", seen, likely, seen)[..., np.newaxis]
+        match = np.einsum("...i,ij,...j", seen, likely, wanted) * scene.covered
+        power = np.einsum("...i,ij,...j", seen, likely, seen) * scene.covered
         for window in _WINDOWS:
-            guesses += _lifted(scene, painted, match, power, window)
+            over, under = (
+                np.asarray(cv2.boxFilter(one, -1, (window, window), normalize=False))
+                for one in (match, power)
+            )
+            gain = np.maximum(over / np.maximum(under, 1e-9), 1)
+            lifted = np.clip(np.rint(logo + gain[..., np.newaxis] * seen), 0, 255)
+            for most in _GAINS:
+                kept = (left & scene.covered & (gain <= most))[..., np.newaxis]
+                guesses.append(np.where(kept, lifted, painted).astype(np.uint8))
     return scene.best(guesses)
 
 
-def channel_gains(scene: Scene) -> NDArray[np.uint8]:
-    """A1 and A4: lift each channel as far as brings its surroundings to what is painted over.
+def wiener(scene: Scene) -> NDArray[np.uint8]:
+    """A1 and A4: paint over, and correct that by what statistics tell (`missed`).
 
-    The answer to rule mlv3: painting tells of each channel's opacity what is coarse.
+    Of what is left where each channel of a px has its own opacity, the strongest that we know.
     """
-    logo, painted = scene.logo.astype(np.float64), telea(scene)
-    seen, wanted = scene.locked - logo, painted - logo
-    guesses = []
-    for window in _SURROUNDINGS:
-        guesses += _lifted(scene, painted, seen * wanted, seen**2, window)
-    return scene.best(guesses)
-
-
-def _lifted(
-    scene: Scene,
-    painted: NDArray[np.uint8],
-    match: NDArray[np.float64],
-    power: NDArray[np.float64],
-    window: int,
-) -> list[NDArray[np.uint8]]:
-    """Lift by match over power (h, w, 3 or 1), over a window; paint where that is too much."""
-    logo, covered = scene.logo.astype(np.float64), scene.covered[..., np.newaxis]
-    over, under = (
-        cv2.boxFilter(one * covered, -1, (window, window), normalize=False).reshape(one.shape)
-        for one in (match, power)
+    painted = telea(scene)
+    size = _fitting(painted.shape, min(_COARSE, max(painted.shape)))
+    if not scene.elsewhere:
+        return painted
+    small = [_resized(one, size) for one in scene.elsewhere]
+    shades = [_resized(one, size) for one in scene.shades]
+    locked, logo, alpha = (
+        _resized(one, size) for one in (scene.locked, scene.logo, scene.logo_alpha)
     )
-    gain = np.maximum(over / np.maximum(under, 1e-9), 1)
-    result = np.clip(np.rint(logo + gain * (scene.locked - logo)), 0, 255)
-    left = covered & (((scene.locked - logo) ** 2).sum(-1, keepdims=True) >= 1)
-    return [np.where(left & (gain <= most), result, painted).astype(np.uint8) for most in _GAINS]
+    covered, colours = alpha > 0, logo.astype(np.float64)
+    over, *paintings = (_painted(one, covered).astype(np.float64) for one in (locked, *small))
+    errors = spectra([one - own for one, own in zip(small, paintings, strict=True)], covered)
+    solid = alpha >= SOLID
+    dim = [np.log(np.maximum(one, 1) / 255.0) for one in shades]
+    dark = spectra([one - one[solid].mean(0) for one in dim] if solid.any() else dim, solid)
+    found = missed(locked - colours, over - colours, alpha, errors, dark)
+    large = cv2.resize(found, painted.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    better = np.clip(np.rint(painted + large), 0, 255).astype(np.uint8)
+    return np.where(scene.covered[..., np.newaxis], better, painted)
 
 
 def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -265,7 +281,7 @@ RESTORERS: Mapping[str, Callable[[Scene], NDArray[np.uint8]]] = MappingProxyType
         "A1 + median 5 x 5": known_logo_median,
         "A1 + non-local means": known_logo_nlm,
         "A1 colour prior": colour_prior,
-        "A1 channel by channel": channel_gains,
+        "A1 Wiener": wiener,
         "A4 Telea": telea,
         "A4 Navier-Stokes": navier_stokes,
         "A4 mean fill": mean_fill,
@@ -371,7 +387,7 @@ PIPELINES: Mapping[str, Pipeline] = MappingProxyType(
 
 QUICK: Final = (
     "A1 + median 5 x 5",
-    "A1 colour prior",
+    "A1 Wiener",
     "A4 Telea",
     "A9 JPEG 75",
     "A9 resized to 512 px or half, and back",
@@ -472,11 +488,39 @@ def _at_512(retina: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _small(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    scale = _LARGEST / max(part.shape[:2])
-    if scale >= 1:
+    if max(part.shape[:2]) <= _LARGEST:
         return np.ascontiguousarray(part)
-    size = (round(part.shape[1] * scale), round(part.shape[0] * scale))
+    return _resized(part, _fitting(part.shape, _LARGEST))
+
+
+def _resized(part: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _fitting(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Width and height of a picture (h, w, ...) brought to a longer side."""
+    scale = side / max(shape[:2])
+    return round(shape[1] * scale), round(shape[0] * scale)
+
+
+def _parts_beside(
+    photograph: NDArray[np.uint8], where: tuple[slice, slice]
+) -> list[tuple[slice, slice]]:
+    """Find parts as large that do not touch this one, evenly chosen of those with retina alone."""
+    high, wide = (part.stop - part.start for part in where)
+    found = []
+    for y in range(0, photograph.shape[0] - high + 1, max(1, high // 2)):
+        for x in range(0, photograph.shape[1] - wide + 1, max(1, wide // 2)):
+            apart = abs(y - where[0].start) >= high or abs(x - where[1].start) >= wide
+            if apart and photograph[y : y + high, x : x + wide].max(2).min() >= _DARK:
+                found.append(np.s_[y : y + high, x : x + wide])
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(_OTHERS, len(found))).round().astype(int))
+    return [found[n] for n in chosen]
+
+
+def _shades(logo: Logo) -> list[NDArray[np.uint8]]:
+    keys = [bytes([n]) * SEED_BYTES for n in range(_KEYS)]
+    return [255 - alpha_map(logo.alpha, _MIDDLE, key) for key in keys]
 
 
 def _texture_of(photograph: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -496,5 +540,10 @@ def _nlm(image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
 
 
 def _inpainted(scene: Scene, how: int) -> NDArray[np.uint8]:
-    mask = scene.covered.astype(np.uint8)
-    return np.asarray(cv2.inpaint(scene.locked, mask, _RADIUS, how), np.uint8)
+    return _painted(scene.locked, scene.covered, how)
+
+
+def _painted(
+    image: NDArray[np.uint8], covered: NDArray[np.bool_], how: int = cv2.INPAINT_TELEA
+) -> NDArray[np.uint8]:
+    return np.asarray(cv2.inpaint(image, covered.astype(np.uint8), _RADIUS, how), np.uint8)

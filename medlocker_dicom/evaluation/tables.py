@@ -107,11 +107,13 @@ def transfer(
 ) -> list[Table]:
     """Table 2: how often other models are turned, where the source is and of all.
 
-    The last column and lines add up: a photograph counts once for each model asked about it.
+    The last column and lines add up, and have no intervals: a photograph counts there once for
+    each model that is asked about it.
     """
     tables = []
+    alone = {(_source(one), one.policy.strategy) for one in conditions if len(one.sources) == 1}
     for conditional in (True, False):
-        lines = []
+        lines: list[tuple[Cell, ...]] = []
         for condition, mine in _each(rows, conditions):
             chosen = [r for r in mine if flipped(r)] if conditional else mine
             source = _source(condition)
@@ -125,16 +127,18 @@ def transfer(
                 told = (paper.get(short(t)) for t in targets)
                 lines.append((source, "in the paper, %", *told, None))
         for strategy in dict.fromkeys(condition.policy.strategy for condition in conditions):
-            same = [line[2:] for line in lines if line[1] == strategy]
+            same = [line[2:-1] for line in lines if line[:2] in alone and line[1] == strategy]
             if len(same) > 1:
-                lines.append(("all of these", strategy, *map(_sum, zip(*same, strict=True))))
+                cells = [cell for line in same for cell in line]
+                sums = (*map(_sum, zip(*same, strict=True)), _sum(cells))
+                lines.append(("each alone", strategy, *sums))
         words = (
             "Transfer, of the photographs on which the source is turned"
             if conditional
             else "Transfer, of all photographs"
         )
         name = "transfer-conditional" if conditional else "transfer"
-        heads = ("searched against", "strategy", *map(short, targets), "all of these")
+        heads = ("searched against", "strategy", *map(short, targets), "all targets")
         tables.append(Table(name, words, heads, tuple(lines), alike=True))
     return tables
 
@@ -307,11 +311,11 @@ def _rate(rows: Sequence[Row], hit: Callable[[Row], bool]) -> Rate:
     return Rate(sum(map(hit, rows)), len(rows))
 
 
-def _sum(cells: Iterable[Cell]) -> Rate | None:
+def _sum(cells: Iterable[Cell]) -> str | None:
     rates = [cell for cell in cells if isinstance(cell, Rate)]
     if not rates:
         return None
-    return Rate(sum(rate.hits for rate in rates), sum(rate.n for rate in rates))
+    return f"{sum(rate.hits for rate in rates)} of {sum(rate.n for rate in rates)}"
 
 
 def _turned(rows: Sequence[Row], model: str) -> Rate:

@@ -30,7 +30,7 @@ from medlocker_dicom.search import (
     optimise,
     search,
 )
-from medlocker_dicom.watermark.alpha import pack_grid
+from medlocker_dicom.watermark.alpha import CELLS, pack_grid
 from medlocker_dicom.watermark.legibility import legibility
 from medlocker_dicom.watermark.scale import scale_logo
 from medlocker_dicom.watermark.style import drawn
@@ -211,6 +211,8 @@ class Frame:
             return found
 
         parameters = ListParameters(steps=passes * models // GRADIENT)
+        finest = max(*canvas.logo_size, min(CELLS))  # finer cells would not be seen
+        parameters = replace(parameters, cells=min(parameters.cells, finest))
         try:
             return parameters.cells, optimise(canvas, gradient, start, parameters)
         except NoGradientError:

@@ -1,7 +1,8 @@
 """The list L itself as the thing searched: opacities of the logo's parts, by gradient.
 
 Over (alpha, x, y) alone every search ends at the same rate. The key holds the opacity of every
-pixel (eq. 9), so a grid of opacities within the same bounds costs neither exactness nor legibility.
+sample (eq. 9), so a grid of opacities within the same bounds, one for each channel, costs neither
+exactness nor legibility.
 """
 
 from collections.abc import Callable

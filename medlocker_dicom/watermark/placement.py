@@ -22,7 +22,8 @@ class Placement:
         Opacity of the logo's opaque pixels before the dither, 100 to 255; the mean over the
         grid where there is one.
     grid
-        Opacities of the logo's parts, from `pack_grid`; empty where all have `alpha`.
+        Opacities of the logo's parts for each channel, from `pack_grid`; empty where all have
+        `alpha`.
 
     Raises
     ------
@@ -47,8 +48,9 @@ class Placement:
                 f"alpha {self.alpha} is not between {ALPHA_MIN} and {ALPHA_MAX}",
                 "choose an opacity at which the logo can be seen",
             )
-        if self.grid and min(self.grid[1:]) < ALPHA_MIN:
+        least = min(self.grid[1:], default=ALPHA_MIN)
+        if least < ALPHA_MIN:
             raise PlacementError(
-                f"the alpha grid goes down to {min(self.grid[1:])}, below {ALPHA_MIN}",
+                f"the alpha grid goes down to {least}, below {ALPHA_MIN}",
                 "choose opacities at which the logo can be seen",
             )

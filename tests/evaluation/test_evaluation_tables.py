@@ -81,26 +81,29 @@ def test_the_papers_figure_is_of_the_papers_models(
 def test_transfer_of_those_turned_and_of_all() -> None:
     """Where the source is turned, one of three goes along; of all, two of five."""
     conditional, whole = tables.transfer(ROWS, [PAPER], [ONE, TWO])
-    heads = ("searched against", "strategy", "resnet18", "vit", "all of these")
+    heads = ("searched against", "strategy", "resnet18", "vit", "all targets")
     assert conditional.columns == heads
     assert conditional.rows == (
-        ("resnet18", "paper", None, Rate(1, 3), Rate(1, 3)),
+        ("resnet18", "paper", None, Rate(1, 3), "1 of 3"),
         ("resnet18", "in the paper, %", None, 83.25, None),
     )
-    assert whole.rows == (("resnet18", "paper", None, Rate(2, 5), Rate(2, 5)),)
+    assert whole.rows == (("resnet18", "paper", None, Rate(2, 5), "2 of 5"),)
 
 
 def test_transfer_adds_up() -> None:
-    """A line for each strategy sums its sources, the last column the models that were asked."""
+    """A line sums the sources alone, not together, the last column the models that were asked."""
     other = replace(PAPER, name="other", sources=(TWO,))
+    both = replace(PAPER, name="both", sources=(ONE, TWO))
     mine = [one | {"condition": "other", "sources": [TWO]} for one in ROWS]
-    _, whole = tables.transfer([*ROWS, *mine], [PAPER, other], [ONE, TWO])
+    _, whole = tables.transfer([*ROWS, *mine], [PAPER, other, both], [ONE, TWO])
     one, two = Rate(2, 5), whole.rows[1][2]
     assert isinstance(two, Rate)
-    both = Rate(one.hits + two.hits, one.n + two.n)
-    assert whole.rows[1:] == (
-        ("vit", "paper", two, None, two),
-        ("all of these", "paper", two, one, both),
+    assert whole.rows[-1] == (
+        "each alone",
+        "paper",
+        f"{two.hits} of {two.n}",
+        "2 of 5",
+        f"{one.hits + two.hits} of {one.n + two.n}",
     )
 
 

@@ -30,7 +30,7 @@ def test_only_the_clean_grade_undoes_a_lock(
     """A pipeline that misleads the models by itself gives a thief nothing."""
     found = {
         "A4 Telea": {"psnr": 31.0, "locked": 0},
-        "A1 colour prior": {"psnr": 33.0, "locked": 2},
+        "A1 Wiener": {"psnr": 33.0, "locked": 2},
         "A9 CLAHE": {"clean": 3, "locked": 3},
         "A9 JPEG 75": {"clean": 0, "locked": 2},
     }

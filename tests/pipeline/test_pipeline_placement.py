@@ -31,6 +31,7 @@ from medlocker_dicom.lesions.positions import Mode
 from medlocker_dicom.pipeline.frame import VERIFIED, Frame
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.pipeline.record import FrameRecord
+from medlocker_dicom.search import ListParameters
 from medlocker_dicom.watermark.alpha import alpha_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.logo import Logo
@@ -234,6 +235,8 @@ def test_a_list_is_flattened_until_the_logo_can_be_read(tiny_bundles: Path) -> N
         frame = Frame(source, 0, pixel_digest(source.pixels), locker, 1)
         canvas, logo, feasible = frame.feasible_canvas(())
         first = frame.placements(canvas, logo, frame.search(canvas, logo, feasible))[0]
+        # No cell is finer than what the models see.
+        assert not first.grid or first.grid[0] == max(canvas.logo_size) < ListParameters().cells
         return first, frame.legibility(first, logo)
 
     free, read = placed(-1)

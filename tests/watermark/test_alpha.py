@@ -131,6 +131,13 @@ def test_refuses_what_no_packet_of_ours_holds() -> None:
         alpha_map(logo_alpha, 256, SEED)
 
 
+def test_known_map_of_a_grid_of_channels() -> None:
+    """The rule mlv3 never changes with a grid either."""
+    ramp = np.arange(61 * 97, dtype=np.int64).reshape(61, 97) % 256
+    found = alpha_map(ramp.astype(np.uint8), 100, SEED, grid=grid_of((61, 97), 56, 5))
+    assert hashlib.sha256(found.tobytes()).hexdigest()[:16] == "0dac804a19bbd818"
+
+
 def grid_of(shape: tuple[int, int], cells: int, seed: int, channels: int = 3) -> bytes:
     """Draw a grid for a logo of this shape."""
     rng = np.random.default_rng(seed)
