@@ -7,7 +7,7 @@ Photographs are held-out ones that all models searched against grade correctly, 
 grade as there are. Success: the grade of the locked photograph, at its full size and through the
 models' own preprocessing, is not the true one: by the ensemble that was searched against (ASR), and
 by each target, which was not, of the photographs that it grades correctly and of those among them
-on which the ensemble was turned; at the end by all targets, a photograph counting once for each.
+on which the ensemble was turned; at the end summed over targets, without an interval.
 Searches over places stop at the first flip (margin 0), as the paper's does; `alpha-list` spends its
 budget. A gradient counts as three forward passes. What --out holds is not done again; it gets
 ``search.png``, success against forward passes.
@@ -159,21 +159,18 @@ def lines(study: Study, targets: list[str]) -> Iterator[str]:
             (target, [row for row in tried if np.argmax(row["clean"][target]) == row["grade"]])
             for target in targets
         ]
+        sums = np.zeros((2, 2), int)
         for target, fair in told:
-            yield f"    {short(target)}: {transferred([(target, row) for row in fair])}"
+            both = [
+                Rate(sum(turned(row, target) for row in some), len(some))
+                for some in (fair, [row for row in fair if flipped(row)])
+            ]
+            whole, given = map(words, both)
+            yield f"    {short(target)}: {whole}, where the ensemble is turned {given}"
+            sums += [(one.hits, one.n) for one in both]
         if targets:
-            pairs = [(target, row) for target, fair in told for row in fair]
-            yield f"    all targets: {transferred(pairs)}"
-
-
-def transferred(pairs: list[tuple[str, Row]]) -> str:
-    """How many pairs of a target and a photograph are turned, of all and where the ensemble is."""
-    given = [(target, row) for target, row in pairs if flipped(row)]
-    whole, conditional = (
-        words(Rate(sum(turned(row, target) for target, row in some), len(some)))
-        for some in (pairs, given)
-    )
-    return f"{whole}, where the ensemble is turned {conditional}"
+            (hits, n), (some, of) = sums.tolist()
+            yield f"    all targets: {hits} of {n}, where the ensemble is turned {some} of {of}"
 
 
 def rows_of(study: Study, condition: Condition) -> list[Row]:
