@@ -129,7 +129,8 @@ class Ensemble:
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""
-        return np.stack([c.photograph(rgb) for c in self.classifiers])
+        crops = {size: crop_to_retina(rgb, size) for size in {c.size for c in self.classifiers}}
+        return np.concatenate([c.probabilities(crops[c.size][None]) for c in self.classifiers])
 
 
 class Segmenter:

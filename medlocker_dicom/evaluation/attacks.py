@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 
 from medlocker_dicom.bundles.preprocess import cut, resample, retina_crop
-from medlocker_dicom.evaluation.wiener import SOLID, missed, spectra
+from medlocker_dicom.evaluation.wiener import missed, solid_of, spectra
 from medlocker_dicom.watermark.alpha import SEED_BYTES, alpha_map, plain_map
 from medlocker_dicom.watermark.blend import logo_samples
 from medlocker_dicom.watermark.scale import scale_logo, scaled_size
@@ -37,10 +38,10 @@ _GAINS: Final = (4, 16)  # beyond which too little of an eye is left to be lifte
 _LARGEST: Final = 512  # px, longer side of what a restorer works on
 _SMALL: Final = 512  # px, of a retina that is purified or resized
 _RADIUS: Final = 5  # px, of inpainting
-_COARSE: Final = 256  # px, longer side at which statistics are asked
+_COARSE: Final = 192  # px, longer side at which statistics are asked
 _OTHERS: Final = 6  # other parts of a photograph to learn from
 _KEYS: Final = 2  # of the thief's own, to learn from
-_DARK: Final = 25  # level; a part with darker px is no retina all over
+_DARK, _DARK_SHARE = 25, 0.02  # level, and share of darker px from which a part is no retina
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,53 @@ class Scene:
         uint8 (h, w, 3).
     logo, logo_alpha
         Its colours uint8 (h, w, 3) and its own opacity uint8 (h, w).
-    texture
-        Covariance float64 (3, 3) of how colours differ from those around them, all over the
-        photograph.
-    elsewhere
-        Other parts of the photograph, as large, that show retina alone; uint8 (h, w, 3) each.
-    shades
-        What would shine through the logo by keys of the thief's own, uint8 (h, w, 3) each.
+    photograph
+        The whole locked one, uint8 (H, W, 3).
+    where
+        Rows and columns of the scene in it.
+    whole_logo, corner
+        As it lies there; row and column of its corner in the scene, before that is made smaller.
+    grey
+        Whether the photograph has one channel.
     """
 
     locked: NDArray[np.uint8]
     truth: NDArray[np.uint8]
     logo: NDArray[np.uint8]
     logo_alpha: NDArray[np.uint8]
-    texture: NDArray[np.float64]
-    elsewhere: Sequence[NDArray[np.uint8]]
-    shades: Sequence[NDArray[np.uint8]]
+    photograph: NDArray[np.uint8]
+    where: tuple[slice, slice]
+    whole_logo: Logo
+    corner: tuple[int, int]
+    grey: bool
+
+    @cached_property
+    def texture(self) -> NDArray[np.float64]:
+        """How colours differ from those around them, all over the photograph: covariance (3, 3)."""
+        small = _small(self.photograph)
+        rough = small - cv2.GaussianBlur(small, (0, 0), 8).astype(np.float64)
+        eye = rough[small.max(2) > 30]  # not what is dark around it
+        return np.cov(eye.T) if len(eye) > 1 else np.eye(3)
+
+    def elsewhere(self) -> list[NDArray[np.uint8]]:
+        """Other parts of the photograph, as large, that show retina: uint8 (h, w, 3), a few."""
+        return [
+            _small(self.photograph[part]) for part in _parts_beside(self.photograph, self.where)
+        ]
+
+    def shades(self) -> list[NDArray[np.uint8]]:
+        """Lock with keys of the thief's own: what shines through, uint8 (h, w, 3) each."""
+        logo = self.whole_logo
+        height, width = (part.stop - part.start for part in self.where)
+        result = []
+        for n in range(_KEYS):
+            clear = np.full((height, width, 3), 255, np.uint8)
+            y, x = self.corner
+            clear[y : y + logo.height, x : x + logo.width] -= alpha_map(
+                logo.alpha, _MIDDLE, bytes([n]) * SEED_BYTES, channels=1 if self.grey else 3
+            )
+            result.append(_small(clear))
+        return result
 
     @property
     def covered(self) -> NDArray[np.bool_]:
@@ -137,9 +169,8 @@ def scene_of(
     samples = logo_samples(logo.rgba, 1 if grey else 3, 8).astype(np.uint8)
     colours = np.pad(np.broadcast_to(samples, (*logo.alpha.shape, 3)), (*edges, (0, 0)))
     seen, clean, colours, alpha = map(_small, (locked[where], truth[where], colours, alpha))
-    others = [_small(locked[part]) for part in _parts_beside(locked, where)]
-    shades = [_small(np.pad(one, (*edges, (0, 0)), constant_values=255)) for one in _shades(logo)]
-    return Scene(seen, clean, colours, alpha, _texture_of(locked), others, shades), where
+    corner = (int(above), int(before))
+    return Scene(seen, clean, colours, alpha, locked, where, logo, corner, grey), where
 
 
 def pasted(
@@ -223,23 +254,21 @@ def wiener(scene: Scene) -> NDArray[np.uint8]:
     """
     painted = telea(scene)
     size = _fitting(painted.shape, min(_COARSE, max(painted.shape)))
-    if not scene.elsewhere:
-        return painted
-    small = [_resized(one, size) for one in scene.elsewhere]
-    shades = [_resized(one, size) for one in scene.shades]
-    locked, logo, alpha = (
+    locked, logo, own = (
         _resized(one, size) for one in (scene.locked, scene.logo, scene.logo_alpha)
     )
-    covered, colours = alpha > 0, logo.astype(np.float64)
-    over, *paintings = (_painted(one, covered).astype(np.float64) for one in (locked, *small))
-    errors = spectra([one - own for one, own in zip(small, paintings, strict=True)], covered)
-    solid = alpha >= SOLID
-    dim = [np.log(np.maximum(one, 1) / 255.0) for one in shades]
-    dark = spectra([one - one[solid].mean(0) for one in dim] if solid.any() else dim, solid)
-    found = missed(locked - colours, over - colours, alpha, errors, dark)
+    covered, solid, colours = own > 0, solid_of(own), logo.astype(np.float64)
+    others = [_resized(one, size) for one in scene.elsewhere()]
+    if not others or not solid.any():
+        return painted
+    over, *paintings = (_painted(one, covered).astype(np.float64) for one in (locked, *others))
+    errors = spectra([one - wrong for one, wrong in zip(others, paintings, strict=True)], covered)
+    dim = [np.log(np.maximum(_resized(one, size), 1) / 255.0) for one in scene.shades()]
+    shades = spectra([one - one[solid].mean(0) for one in dim], solid)
+    found = missed(locked - colours, over - colours, own, errors, shades)
     large = cv2.resize(found, painted.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     better = np.clip(np.rint(painted + large), 0, 255).astype(np.uint8)
-    return np.where(scene.covered[..., np.newaxis], better, painted)
+    return scene.best([painted, np.where(scene.covered[..., np.newaxis], better, painted)])
 
 
 def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -269,7 +298,7 @@ def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     return list(np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8))
 
 
-ATTACKS_VERSION: Final = 4
+ATTACKS_VERSION: Final = 5
 """Raised whenever an attack changes: what it found before is not taken for what it finds now."""
 
 FEWEST: Final = 4
@@ -393,7 +422,7 @@ QUICK: Final = (
     "A9 resized to 512 px or half, and back",
     "A9 CLAHE",
 )
-"""Those that take a fraction of a second each, for every photograph that is locked."""
+"""Those that take about a second each at most, for every photograph that is locked."""
 
 T = TypeVar("T")
 
@@ -508,26 +537,15 @@ def _parts_beside(
 ) -> list[tuple[slice, slice]]:
     """Find parts as large that do not touch this one, evenly chosen of those with retina alone."""
     high, wide = (part.stop - part.start for part in where)
+    dark = photograph.max(2) < _DARK
     found = []
     for y in range(0, photograph.shape[0] - high + 1, max(1, high // 2)):
         for x in range(0, photograph.shape[1] - wide + 1, max(1, wide // 2)):
             apart = abs(y - where[0].start) >= high or abs(x - where[1].start) >= wide
-            if apart and photograph[y : y + high, x : x + wide].max(2).min() >= _DARK:
+            if apart and dark[y : y + high, x : x + wide].mean() <= _DARK_SHARE:
                 found.append(np.s_[y : y + high, x : x + wide])
     chosen = np.unique(np.linspace(0, len(found) - 1, min(_OTHERS, len(found))).round().astype(int))
     return [found[n] for n in chosen]
-
-
-def _shades(logo: Logo) -> list[NDArray[np.uint8]]:
-    keys = [bytes([n]) * SEED_BYTES for n in range(_KEYS)]
-    return [255 - alpha_map(logo.alpha, _MIDDLE, key) for key in keys]
-
-
-def _texture_of(photograph: NDArray[np.uint8]) -> NDArray[np.float64]:
-    small = _small(photograph)
-    rough = small - cv2.GaussianBlur(small, (0, 0), 8).astype(np.float64)
-    eye = rough[small.max(2) > 30]  # not what is dark around it
-    return np.cov(eye.T) if len(eye) > 1 else np.eye(3)
 
 
 def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

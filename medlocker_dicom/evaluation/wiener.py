@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     Field = NDArray[np.float64]
 
-SOLID: Final = 250
-"""Opacity of a logo's own, from which it is no edge."""
-
+_SOLID: Final = 0.98  # of a logo's greatest opacity, from which it is no edge
 _STEPS: Final = 60  # of conjugate gradients
 _ENOUGH: Final = 1e-3
 _ROUNDING: Final = 0.35  # levels; with some to spare, what 8 bits leave of each sample
@@ -51,7 +49,7 @@ def missed(
     ndarray
         float64 (h, w, 3), to be added to what was painted.
     """
-    told = (own >= SOLID)[..., np.newaxis] & (np.sign(seen) == np.sign(painted))
+    told = solid_of(own)[..., np.newaxis] & (np.sign(seen) == np.sign(painted))
     told &= (np.abs(seen) >= _SEEN) & (np.abs(painted) >= _PAINTED)
     ratio = np.log(np.maximum(np.abs(seen), 1) / np.maximum(np.abs(painted), 1))
     level = [np.median(one[at]) if at.any() else 0 for one, at in _channels(ratio, told)]
@@ -67,6 +65,11 @@ def missed(
     wanted = np.where(told, painted * (ratio - np.array(level)), 0.0)
     found: Field = _filtered(errors, _solved(spread, wanted) * used)
     return found
+
+
+def solid_of(own: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Px of a logo, by its own opacity uint8 (h, w), that are no edges of it."""
+    return np.asarray((own > 0) & (own >= _SOLID * own.max(initial=0)))
 
 
 def spectra(fields: Sequence[Field], mask: NDArray[np.bool_]) -> Field:

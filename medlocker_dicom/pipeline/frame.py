@@ -24,6 +24,7 @@ from medlocker_dicom.search import (
     Feasible,
     Genes,
     ListParameters,
+    Objective,
     SearchResult,
     Stop,
     evolve_list,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 #: Candidates of a search that are composed and judged again at full size.
 VERIFIED = 8
+#: Flips of the canvas that are asked about at full size, before one ends a search all the same.
+ASKED = 32
 #: Share of an alpha list's budget that goes to its place.
 PLACES = 0.4
 #: What the models see of the canvas where no pipeline stands in between.
@@ -160,13 +163,19 @@ class Frame:
         policy = self.locker.policy
         listing = policy.strategy == ALPHA_LIST
         stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
+
+        def holds(genes: Genes) -> bool:
+            asked = len(self._judged) >= ASKED
+            return asked or self.judged(canvas.placement(*genes), logo)[0] > 0
+
         evaluator = Evaluator(
             lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
             self.target,
             batch_size=policy.batch_size,
             budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
-            holds=lambda genes: self.judged(canvas.placement(*genes), logo)[0] > 0,
+            objective=Objective.MARGIN if policy.strategy == "guided" else Objective.PROBABILITY,
+            holds=holds,
         )
         parameters = replace(policy.parameters, canvas_width=canvas.size)
         strategy = "guided" if listing else policy.strategy
@@ -190,7 +199,8 @@ class Frame:
         cells, nodes = self.alpha_list(canvas, start, left)
         for share in FLATTER:
             grid = pack_grid(cells, flattened(nodes, share))
-            listed = canvas.placement(round(nodes.mean()), start.x, start.y, grid)
+            mean = round(np.frombuffer(grid, np.uint8, offset=1).mean())
+            listed = canvas.placement(mean, start.x, start.y, grid)
             if self.legibility(listed, logo) >= policy.legibility:
                 return [listed, *plain[:2]]
         return plain

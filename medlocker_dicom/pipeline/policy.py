@@ -29,7 +29,8 @@ class Policy:
         Distinct candidates that a search may look at, for each frame; a gradient counts three.
     margin
         By how much the ensemble's wrong class must lead (0 to 1) for the search to stop
-        before the budget; 0 stops at the first flip, as the paper does.
+        before the budget; 0 stops at the first flip, as the paper does. Either way at one that
+        turns the grade at full size too.
     sl
         Logo size: the image's width over the logo's (eq. 2).
     smallest_sl

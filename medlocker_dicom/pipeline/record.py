@@ -50,7 +50,7 @@ class FrameRecord:
         Distinct candidates of the search; with repeats; computed. A gradient counts as three
         passes.
     verified
-        Candidates judged again at full size, which `queries` does not count.
+        Candidates judged again at full size; neither `queries` nor `forward_passes` counts them.
     canvas_flipped
         Whether the best candidate turned the ensemble at the search's scale.
     legibility

@@ -62,8 +62,8 @@ class Evaluator:
     objective
         What `losses` returns; by default ``f_t``.
     holds
-        Asked of a candidate that reaches the stop, once: whether it does so where it counts. If
-        not, the search goes on. By default it does.
+        Asked once of a candidate that reaches the stop: whether it is good enough where it
+        counts. If not, the search goes on. By default it is.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ class SearchResult:
     Attributes
     ----------
     best
-        The best candidate: one that reached the stop, else one that flips, else
+        The best candidate: the one that ended the search, else one that flips, else
         the one of least objective.
     probability, margin, flipped
         Its outcome, as in `Outcome`.

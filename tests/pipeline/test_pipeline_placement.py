@@ -28,7 +28,7 @@ from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.pipeline.frame import VERIFIED, Frame
+from medlocker_dicom.pipeline.frame import ASKED, VERIFIED, Frame
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.pipeline.record import FrameRecord
 from medlocker_dicom.search import ListParameters
@@ -173,6 +173,21 @@ def test_a_flip_that_does_not_hold_at_full_size_ends_no_search(
     assert later.flipped
     assert first.queries < later.queries < 300
     assert first.placement != later.placement
+    assert first.verified + 2 <= later.verified
+
+
+def test_flips_that_never_hold_do_not_ask_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where canvas and full size disagree for good, the search ends after some of them."""
+
+    def judged(frame: Frame, place: Placement, logo: Logo) -> tuple[float, NDArray[np.float64]]:
+        return -1.0, plain(frame, place, logo)[1]
+
+    plain = Frame.judged
+    monkeypatch.setattr(Frame, "judged", judged)
+    frame = make_locked(policy=replace(QUICK, margin=0, budget=2000)).record.frames[0]
+    assert frame.canvas_flipped
+    assert ASKED <= frame.verified <= ASKED + VERIFIED
+    assert frame.queries < 2000
 
 
 def test_without_a_label_the_models_own_decision_is_the_target() -> None:

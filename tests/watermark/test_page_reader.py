@@ -4,6 +4,7 @@ import hashlib
 import lzma
 import struct
 import zlib
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from medlocker_dicom.pipeline.compose import blend_into
 from medlocker_dicom.watermark.alpha import alpha_map, grid_shape, pack_grid
+from medlocker_dicom.watermark.codec import encode_residual
 from medlocker_dicom.watermark.logo import Logo, pack_logo
 from medlocker_dicom.watermark.placement import Placement
 
@@ -119,21 +121,35 @@ def residuals(data: bytes, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("channels", "bits"), [(3, 8), (1, 8), (1, 12), (3, 16)])
-@pytest.mark.parametrize("cells", [0, 8])
-def test_the_page_is_enough_to_take_a_logo_off(channels: int, bits: int, cells: int) -> None:
+@pytest.mark.parametrize(
+    ("own", "place", "depth"),
+    [
+        (255, Placement(3, 2, 255), 8),
+        (255, Placement(3, 2, 180, b"8"), 8),
+        (70, Placement(3, 2, 100), 1),
+        (120, Placement(3, 2, 200), 2),
+        (240, Placement(3, 2, 230), 4),
+    ],
+)
+def test_the_page_is_enough_to_take_a_logo_off(
+    channels: int, bits: int, own: int, place: Placement, depth: int
+) -> None:
     """From the packet's fields and the locked samples, to the original ones."""
-    rng = np.random.default_rng(bits + cells)
+    rng = np.random.default_rng(bits + own)
     rgba = rng.integers(0, 256, (13, 17, 4), np.uint8)
+    rgba[..., 3] = np.minimum(rgba[..., 3], own)
     rgba[rng.random((13, 17)) < 0.3, 3] = 0
-    rgba[rng.random((13, 17)) < 0.3, 3] = 255
+    rgba[rng.random((13, 17)) < 0.3, 3] = own
     logo = Logo(rgba)
     nodes = rng.integers(100, 256, (channels, *grid_shape((13, 17), 8)), np.uint8)
-    place = Placement(3, 2, 255 if cells == 0 else 180, pack_grid(8, nodes) if cells else b"")
+    if place.grid:
+        place = replace(place, grid=pack_grid(8, nodes))
     dtype = np.uint8 if bits == 8 else np.uint16
     original = rng.integers(0, 1 << bits, (20, 24, channels), dtype)
     locked = original.copy()
     mark = blend_into(locked, place, logo, SEED, bits)
     assert mark.rule == "mlv3"
+    assert depth == 8 or mark.residual[1] == depth
     assert not np.array_equal(locked, original)
 
     planes = pack_logo(logo)
@@ -143,14 +159,14 @@ def test_the_page_is_enough_to_take_a_logo_off(channels: int, bits: int, cells: 
     part = [px[n::4] for n in range(4)]
     digest = hashlib.sha256(b"medlocker logo v1\0" + planes[4:12] + b"".join(part))
     assert digest.digest() == mark.logo_sha256
-    own = lattice(part[3], columns)
+    planes_own = lattice(part[3], columns)
     size = (len(mark.grid) - 1) // channels
     rest = iter(residuals(mark.residual, rows * columns * channels))
     top = (1 << bits) - 1
     for k in range(channels):
         grid = mark.grid[:1] + mark.grid[1 + k * size :][:size] if mark.grid else b""
         key = b"medlocker dither mlv3\0" + mark.seed + bytes([k])
-        opacity = opacities(own, mark.alpha, grid, key)
+        opacity = opacities(planes_own, mark.alpha, grid, key)
         for y in range(rows):
             for x in range(columns):
                 red, green, blue = (part[n][y * columns + x] for n in range(3))
@@ -165,3 +181,19 @@ def test_the_page_is_enough_to_take_a_logo_off(channels: int, bits: int, cells: 
                 assert (2 * (255 - a) * o + 2 * a * l + 255) // 510 == seen
                 locked[mark.y + y, mark.x + x, k] = o
     assert np.array_equal(locked, original)
+
+
+@pytest.mark.parametrize("d", [1, 2, 4, 8, 16])
+def test_the_page_reads_every_coder(d: int) -> None:
+    """What repeats itself is coded by the one, what has its own frequencies by the other."""
+    rng = np.random.default_rng(d)
+    repeated = np.full((60, 61, 3), (1 << d) - 1, np.uint16)
+    uneven = np.minimum(rng.geometric(0.4, (60, 61, 3)), (1 << d) - 1).astype(np.uint16)
+    uneven[0, 0] = (1 << d) - 1
+    coders = []
+    for samples in (repeated, uneven):
+        data = encode_residual(samples if d == 16 else samples.astype(np.uint8))
+        coders.append(data[0])
+        assert data[1] == d
+        assert residuals(data, samples.size) == np.moveaxis(samples, -1, 0).ravel().tolist()
+    assert coders == [0, 0 if d in {1, 16} else 1]
