@@ -31,6 +31,7 @@ from medlocker_dicom.search import (
     optimise,
     search,
 )
+from medlocker_dicom.search.objective import checked
 from medlocker_dicom.watermark.alpha import CELLS, pack_grid
 from medlocker_dicom.watermark.legibility import legibility
 from medlocker_dicom.watermark.scale import scale_logo
@@ -263,12 +264,17 @@ class Frame:
         -------
         tuple
             Above 0 where the grade is turned; and float64 (k, classes).
+
+        Raises
+        ------
+        BundleError
+            The ensemble's answer is unusable.
         """
         if placement not in self._judged:
             pixels, _ = self.composed(placement, logo)
             shown = replace(self.source, pixels=pixels[np.newaxis]).display(0)
             after = self.locker.ensemble.photograph(shown)
-            mean = self.locker.ensemble.weights @ after
+            mean = checked((self.locker.ensemble.weights @ after)[None], 1, self.target)[0]
             self._judged[placement] = _lead(mean, self.target), after
         return self._judged[placement]
 

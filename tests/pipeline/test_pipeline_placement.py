@@ -190,6 +190,20 @@ def test_flips_that_never_hold_do_not_ask_for_ever(monkeypatch: pytest.MonkeyPat
     assert frame.queries < 2000
 
 
+def test_models_that_fail_at_full_size_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is no number locks nothing, also where the canvas got one."""
+
+    def fails(ensemble: Ensemble, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+        answers.append(plain(ensemble, rgb))
+        return answers[-1] if len(answers) == 1 else np.full_like(answers[-1], np.nan)
+
+    answers: list[NDArray[np.float64]] = []
+    plain = Ensemble.photograph
+    monkeypatch.setattr(Ensemble, "photograph", fails)
+    with pytest.raises(BundleError, match="no probabilities"):
+        make_locked()
+
+
 def test_without_a_label_the_models_own_decision_is_the_target() -> None:
     """The record says that the label is the ensemble's, and it is the clean decision."""
     frame = make_locked().record.frames[0]
