@@ -199,9 +199,9 @@ class Frame:
         start = best[0].genes
         cells, nodes = self.alpha_list(canvas, start, left)
         for share in FLATTER:
-            grid = pack_grid(cells, flattened(nodes, share))
-            mean = round(np.frombuffer(grid, np.uint8, offset=1).mean())
-            listed = canvas.placement(mean, start.x, start.y, grid)
+            flat = flattened(nodes, share)
+            grid = pack_grid(cells, flat)
+            listed = canvas.placement(round(flat.mean()), start.x, start.y, grid)
             if self.legibility(listed, logo) >= policy.legibility:
                 return [listed, *plain[:2]]
         return plain
