@@ -146,7 +146,7 @@ def test_targets_are_asked_and_not_searched(office: Desk, graded: Path, tmp_path
     other = write_classifier(tmp_path / "dr_classifier_other", seed=3)
     office.good("evaluate", "transfer", *arguments(office, graded, "--targets", str(other)))
     whole = json.loads((office / "out" / "transfer.json").read_text())
-    assert whole["tables"][0]["columns"][2:] == ["tiny", "other"]
+    assert whole["tables"][0]["columns"][2:] == ["tiny", "other", "all targets"]
     assert {tuple(row["sources"]) for row in whole["rows"]} == {(TINY,)}
     # the same weights by another name: turned together, always
     sources = [row for row in whole["tables"][0]["rows"] if row[1] != "in the paper, %"]

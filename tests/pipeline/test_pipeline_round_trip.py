@@ -3,11 +3,12 @@
 import json
 from dataclasses import asdict, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pipeline_factories import (
     ALICE,
     BOB,
@@ -198,7 +199,11 @@ def test_what_earlier_versions_locked_is_unlocked(
 ) -> None:
     """One opacity for all channels of a px, as it once was, is taken off exactly too."""
     monkeypatch.setattr(compose, "RULE", rule)
-    monkeypatch.setattr(compose, "alpha_map", partial(alpha_map, rule=rule))
+
+    def as_it_was(*told: Any, grid: bytes, **more: Any) -> NDArray[np.uint8]:
+        return alpha_map(*told, grid=grid, rule="mlv2" if grid else "mlv1", **more)
+
+    monkeypatch.setattr(compose, "alpha_map", as_it_was)
 
     def placed(_: Frame, canvas: Canvas, logo: Logo, found: SearchResult) -> list[Placement]:
         nodes = np.random.default_rng(3).integers(100, 256, grid_shape(logo.alpha.shape, 8))
