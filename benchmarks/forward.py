@@ -45,27 +45,39 @@ SIDE = 1024
 SEED = 20240613
 
 
-def laid_out(size: int) -> tuple[Canvas, NDArray[np.uint8]]:
-    """Lay an eye and a logo out at a model's size in px; and the eye alone, uint8 (S, S, 3)."""
+def laid_out(size: int) -> tuple[Canvas, NDArray[np.int32], NDArray[np.uint8]]:
+    """Lay an eye and a logo out at a model's size in px: with a candidate, and the eye alone.
+
+    The candidate is int32 (1, 3), the eye uint8 (S, S, 3).
+    """
     eye = phantom(np.random.default_rng(SEED), (SIDE, SIDE)).image
     logo = scale_logo(default_logo(), SIDE, SIDE, 4.0)
     canvas = Canvas(eye, retina_crop(eye), size, logo, bytes(32))
-    return canvas, crop_to_retina(eye, size)
+    genes = np.array([[150, size // 3, size // 3]], np.int32)
+    return canvas, genes, crop_to_retina(eye, size)
+
+
+def plain_session(classifier: Classifier, profile: str = "") -> onnxruntime.InferenceSession:
+    """Open a network in plain ONNX Runtime; where a name is given, it writes a profile there."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    return onnxruntime.InferenceSession(
+        str(exported(classifier.bundle, default_cache())),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
 
 
 def ways(classifier: Classifier) -> dict[str, Callable[[], object]]:
     """Give each way to ask the network of a classifier about one candidate."""
     bundle = classifier.bundle
-    canvas, _ = laid_out(classifier.size)
-    genes = np.array([[150, classifier.size // 3, classifier.size // 3]], np.int32)
+    canvas, genes, _ = laid_out(classifier.size)
     ensemble = Ensemble([classifier])
     array = normalise(canvas.compose(genes))
     tensor = torch.from_numpy(array)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        str(exported(bundle, default_cache())), options, providers=["CPUExecutionProvider"]
-    )
+    session = plain_session(classifier)
     network = build_network(bundle)
     wide = build_network(bundle).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     turned = tensor.contiguous(memory_format=torch.channels_last)
@@ -80,8 +92,7 @@ def ways(classifier: Classifier) -> dict[str, Callable[[], object]]:
 
 def touched(classifier: Classifier) -> list[float]:
     """Tell of each convolution in turn in what share of its answer the logo is seen, as a box."""
-    canvas, clean = laid_out(classifier.size)
-    genes = np.array([[150, classifier.size // 3, classifier.size // 3]], np.int32)
+    canvas, genes, clean = laid_out(classifier.size)
     network = build_network(classifier.bundle)
     answers: list[list[torch.Tensor]] = []
     for module in network.modules():
@@ -103,16 +114,10 @@ def bound(classifier: Classifier, rounds: int) -> float:
     Of each convolution's time, and of what follows up to the next, it would take the share that is
     touched; finding it, and bringing old and new together, would cost nothing.
     """
-    array = normalise(laid_out(classifier.size)[1][None])
+    _, _, clean = laid_out(classifier.size)
+    array = normalise(clean[None])
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
-        session = onnxruntime.InferenceSession(
-            str(exported(classifier.bundle, default_cache())),
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        session = plain_session(classifier, f"{folder}/profile")
         for _ in range(rounds):
             session.run(None, {"image": array})
         events = json.loads(Path(session.end_profiling()).read_text())

@@ -90,12 +90,11 @@ class Scene:
 
     def shades(self) -> list[NDArray[np.uint8]]:
         """Lock with keys of the thief's own: what shines through, uint8 (h, w, 3) each."""
-        logo = self.whole_logo
+        logo, (y, x) = self.whole_logo, self.corner
         height, width = (part.stop - part.start for part in self.where)
         result = []
         for n in range(_KEYS):
             clear = np.full((height, width, 3), 255, np.uint8)
-            y, x = self.corner
             clear[y : y + logo.height, x : x + logo.width] -= alpha_map(
                 logo.alpha, _MIDDLE, bytes([n]) * SEED_BYTES, channels=1 if self.grey else 3
             )
@@ -204,12 +203,12 @@ def known_logo_nlm(scene: Scene) -> NDArray[np.uint8]:
 
 def telea(scene: Scene) -> NDArray[np.uint8]:
     """A4: inpainting (Telea 2004)."""
-    return _inpainted(scene, cv2.INPAINT_TELEA)
+    return _painted(scene.locked, scene.covered)
 
 
 def navier_stokes(scene: Scene) -> NDArray[np.uint8]:
     """A4: inpainting (Bertalmio et al. 2001)."""
-    return _inpainted(scene, cv2.INPAINT_NS)
+    return _painted(scene.locked, scene.covered, cv2.INPAINT_NS)
 
 
 def mean_fill(scene: Scene) -> NDArray[np.uint8]:
@@ -555,10 +554,6 @@ def _median(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def _nlm(image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
     clean = cv2.fastNlMeansDenoisingColored(image, None, strength, strength, 5, 15)
     return np.asarray(clean, np.uint8)
-
-
-def _inpainted(scene: Scene, how: int) -> NDArray[np.uint8]:
-    return _painted(scene.locked, scene.covered, how)
 
 
 def _painted(

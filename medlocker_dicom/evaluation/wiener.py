@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, cg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     Field = NDArray[np.float64]
 
 _SOLID: Final = 0.98  # of a logo's greatest opacity, from which it is no edge
-_STEPS: Final = 60  # of conjugate gradients
-_ENOUGH: Final = 1e-3
+_STEPS: Final = 60  # of conjugate gradients (Hestenes and Stiefel 1952)
+_ENOUGH: Final = 1e-3  # of what is wanted, left over
 _ROUNDING: Final = 0.35  # levels; with some to spare, what 8 bits leave of each sample
 _SEEN, _PAINTED = 2, 4  # levels of d and p, below which nothing is told
 
@@ -52,18 +53,21 @@ def missed(
     told = solid_of(own)[..., np.newaxis] & (np.sign(seen) == np.sign(painted))
     told &= (np.abs(seen) >= _SEEN) & (np.abs(painted) >= _PAINTED)
     ratio = np.log(np.maximum(np.abs(seen), 1) / np.maximum(np.abs(painted), 1))
-    level = [np.median(one[at]) if at.any() else 0 for one, at in _channels(ratio, told)]
+    heard = np.ma.array(ratio, mask=~told)
+    level = np.ma.median(heard, axis=(0, 1)).filled(0)  # type: ignore[no-untyped-call]  # as NumPy ships it
     weight = np.where(told, painted, 0.0)
     used = told | (own == 0)[..., np.newaxis]
     loose = np.where(told, 0.5 + (weight * _ROUNDING / np.maximum(np.abs(seen), 1)) ** 2, 1.0)
 
     def spread(field: Field) -> Field:
-        part = field * used
+        part = field.reshape(seen.shape) * used
         both = _filtered(errors, part) + weight * _filtered(shades, weight * part)
-        return np.asarray((both + loose * part) * used)
+        return np.asarray(((both + loose * part) * used).ravel())
 
-    wanted = np.where(told, painted * (ratio - np.array(level)), 0.0)
-    found: Field = _filtered(errors, _solved(spread, wanted) * used)
+    wanted = np.where(told, painted * (ratio - level), 0.0).ravel()
+    system = LinearOperator((wanted.size, wanted.size), spread, dtype=np.float64)
+    solved, _ = cg(system, wanted, rtol=_ENOUGH, maxiter=_STEPS)
+    found: Field = _filtered(errors, solved.reshape(seen.shape) * used)
     return found
 
 
@@ -95,29 +99,8 @@ def spectra(fields: Sequence[Field], mask: NDArray[np.bool_]) -> Field:
     return np.asarray(means[ring].reshape(total.shape) / (max(len(fields), 1) * mask.sum()))
 
 
-def _channels(field: Field, mask: NDArray[np.bool_]) -> list[tuple[Field, NDArray[np.bool_]]]:
-    return [(field[..., n], mask[..., n]) for n in range(field.shape[-1])]
-
-
 def _filtered(by: Field, field: Field) -> Field:
     side = len(by)
     waves = np.einsum("...ij,...j->...i", by, np.fft.rfft2(field, (side, side), (0, 1)))
     whole = np.fft.irfft2(waves, (side, side), (0, 1))
     return np.asarray(whole[: field.shape[0], : field.shape[1]])
-
-
-def _solved(spread: Callable[[Field], Field], wanted: Field) -> Field:
-    """Solve by conjugate gradients (Hestenes and Stiefel 1952)."""
-    found, rest = np.zeros_like(wanted), wanted.copy()
-    ahead, size = rest.copy(), float((rest**2).sum())
-    enough = _ENOUGH**2 * size
-    for _ in range(_STEPS):
-        if size <= enough:
-            break
-        there = spread(ahead)
-        step = size / float((ahead * there).sum())
-        found += step * ahead
-        rest -= step * there
-        before, size = size, float((rest**2).sum())
-        ahead = rest + size / before * ahead
-    return found

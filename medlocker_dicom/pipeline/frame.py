@@ -31,7 +31,7 @@ from medlocker_dicom.search import (
     optimise,
     search,
 )
-from medlocker_dicom.search.objective import checked
+from medlocker_dicom.search.objective import checked, margin_of
 from medlocker_dicom.watermark.alpha import CELLS, pack_grid
 from medlocker_dicom.watermark.legibility import legibility
 from medlocker_dicom.watermark.scale import scale_logo
@@ -186,7 +186,7 @@ class Frame:
         """Ask by how much the target leads on a canvas."""
         mean = self.locker.ensemble.probabilities(np.rint(image).astype(np.uint8)[None])[0]
         self.passes += 1
-        return -_lead(mean, self.target)
+        return -margin_of(mean, self.target)
 
     def placements(self, canvas: Canvas, logo: Logo, found: SearchResult) -> list[Placement]:
         """Bring the best candidates to the photograph; with a list of its own, where wanted."""
@@ -275,12 +275,8 @@ class Frame:
             shown = replace(self.source, pixels=pixels[np.newaxis]).display(0)
             after = self.locker.ensemble.photograph(shown)
             mean = checked((self.locker.ensemble.weights @ after)[None], 1, self.target)[0]
-            self._judged[placement] = _lead(mean, self.target), after
+            self._judged[placement] = margin_of(mean, self.target), after
         return self._judged[placement]
-
-
-def _lead(mean: NDArray[np.float64], target: int) -> float:
-    return float(np.delete(mean, target).max() - mean[target])
 
 
 def flattened(nodes: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:

@@ -111,6 +111,11 @@ Stop.FIRST_FLIP = Stop(on_flip=True)
 Stop.NEVER = Stop(on_flip=False)
 
 
+def margin_of(probabilities: FloatArray, label: int) -> float:
+    """By how much the strongest other class leads a label's, -1 to 1."""
+    return float(np.delete(probabilities, label).max()) - float(probabilities[label])
+
+
 def outcome_of(genes: Genes, probabilities: FloatArray, label: int) -> Outcome:
     """Judge one candidate.
 
@@ -128,12 +133,10 @@ def outcome_of(genes: Genes, probabilities: FloatArray, label: int) -> Outcome:
     Outcome
         A tie counts as the decision that ``numpy.argmax`` takes: the lower class.
     """
-    probability = float(probabilities[label])
-    others = np.delete(probabilities, label)
     return Outcome(
         genes=genes,
-        probability=probability,
-        margin=float(others.max()) - probability,
+        probability=float(probabilities[label]),
+        margin=margin_of(probabilities, label),
         flipped=int(probabilities.argmax()) != label,
     )
 

@@ -97,10 +97,11 @@ def alpha_map(  # noqa: PLR0913 - what a packet tells of a frame, in its order
         keys = [_EARLIER_DOMAIN + seed]
     else:
         raise PacketError(f"rule {rule} {'has no' if grid else 'needs a'} grid")
-    bases = [plain_map(logo_alpha, alpha)] * len(keys)
     if grid:
         expanded = _expanded(grid, logo_alpha.shape, len(keys))
         bases = [plain_map(logo_alpha, level) for level in expanded]
+    else:
+        bases = [plain_map(logo_alpha, alpha)] * len(keys)
     return np.stack([dither(base, key) for base, key in zip(bases, keys, strict=True)], -1)
 
 
