@@ -249,7 +249,8 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
 def wiener(scene: Scene) -> NDArray[np.uint8]:
     """A1 and A4: paint over, and correct that by what statistics tell (`missed`).
 
-    Of what is left where each channel of a px has its own opacity, the strongest that we know.
+    Of what is left where each channel of a px has its own opacity, the strongest that we know; it
+    stops early, and tells less than statistics can.
     """
     painted = telea(scene)
     size = _fitting(painted.shape, min(_COARSE, max(painted.shape)))

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     Field = NDArray[np.float64]
 
 _SOLID: Final = 0.98  # of a logo's greatest opacity, from which it is no edge
-_STEPS: Final = 60  # of conjugate gradients (Hestenes and Stiefel 1952)
+# Of conjugate gradients (Hestenes and Stiefel 1952): for speed, and far from solved. With more of
+# them more is told.
+_STEPS: Final = 60
 _ENOUGH: Final = 1e-3  # of what is wanted, left over
 _ROUNDING: Final = 0.35  # levels; with some to spare, what 8 bits leave of each sample
 _SEEN, _PAINTED = 2, 4  # levels of d and p, below which nothing is told
