@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -53,7 +54,7 @@ class Spool:
         return shutil.disk_usage(self.root).free
 
     def prepare(self) -> None:
-        """Make the folders, for the node's user alone.
+        """Make the folders, for the node's user alone; several processes may at a time.
 
         Raises
         ------
@@ -66,9 +67,7 @@ class Spool:
                 (self.root / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_folder(self.root / "objects")  # once, and not for each object
             sync_folder(self.root)
-            probe = self.incoming / f".probe{PART}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            tempfile.TemporaryFile(dir=self.incoming).close()  # no name that others would share
         except OSError as error:
             raise output_error(self.root, error) from error
 

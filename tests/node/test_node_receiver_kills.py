@@ -4,6 +4,7 @@ import itertools
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_recover_leaves_what_it_cannot_vouch_for(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_spool_prepared_by_several_at_a_time(tmp_path: Path) -> None:
+    """As the receivers of a node do when it starts: none finds another's traces."""
+    spool = Spool(tmp_path / "spool", 0)
+    spool.prepare()
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(spool.prepare) for _ in range(100)]:
+            done.result()
+    assert list(spool.incoming.iterdir()) == []
+
+
 def test_two_processes_share_a_port(tmp_path: Path) -> None:
     """When one is killed the other goes on; its successor clears up; SIGTERM ends them well."""
     database = str(tmp_path / "queue.db")
@@ -161,7 +172,7 @@ def test_connections_are_spread_over_processes(tmp_path: Path) -> None:
         pair = [started(tmp_path, str(tmp_path / "queue.db"), listening, n) for n in (1, 2)]
         try:
             # The port, its duplicate, and the lobby's pair: both are listening.
-            assert until(lambda: min(connections()) >= 4)
+            assert until(lambda: min(connections()) >= 4, 60)
             before = connections()
             for _ in range(8):
                 stack.enter_context(socket.create_connection(place, 10))
