@@ -18,7 +18,14 @@ import numpy as np
 
 from medlocker_dicom.bundles.preprocess import cut, resample, retina_crop
 from medlocker_dicom.evaluation.wiener import missed, solid_of, spectra
-from medlocker_dicom.watermark.alpha import SEED_BYTES, alpha_map, plain_map
+from medlocker_dicom.search.alpha_list import ListParameters
+from medlocker_dicom.watermark.alpha import (
+    SEED_BYTES,
+    alpha_map,
+    grid_shape,
+    pack_grid,
+    plain_map,
+)
 from medlocker_dicom.watermark.blend import logo_samples
 from medlocker_dicom.watermark.scale import scale_logo, scaled_size
 from medlocker_dicom.watermark.style import drawn
@@ -88,15 +95,23 @@ class Scene:
             _small(self.photograph[part]) for part in _parts_beside(self.photograph, self.where)
         ]
 
-    def shades(self) -> list[NDArray[np.uint8]]:
-        """Lock with keys of the thief's own: what shines through, uint8 (h, w, 3) each."""
+    def shades(self, *, listed: bool) -> list[NDArray[np.uint8]]:
+        """Lock with keys of the thief's own: what shines through, uint8 (h, w, 3) each.
+
+        With one opacity all over, or with lists of the default's bounds, drawn at random.
+        """
         logo, (y, x) = self.whole_logo, self.corner
         height, width = (part.stop - part.start for part in self.where)
-        result = []
+        channels, bounds = 1 if self.grey else 3, ListParameters()
+        shape = channels, *grid_shape(logo.alpha.shape, bounds.cells)
+        rng, result = np.random.default_rng(0), []
         for n in range(_KEYS):
-            clear = np.full((height, width, 3), 255, np.uint8)
+            clear, seed, grid = np.full((height, width, 3), 255, np.uint8), bytes([n]), b""
+            if listed:
+                nodes = rng.integers(bounds.low, bounds.high, shape, np.uint8, endpoint=True)
+                grid = pack_grid(bounds.cells, nodes)
             clear[y : y + logo.height, x : x + logo.width] -= alpha_map(
-                logo.alpha, _MIDDLE, bytes([n]) * SEED_BYTES, channels=1 if self.grey else 3
+                logo.alpha, _MIDDLE, seed * SEED_BYTES, grid=grid, channels=channels
             )
             result.append(_small(clear))
         return result
@@ -249,8 +264,7 @@ def colour_prior(scene: Scene) -> NDArray[np.uint8]:
 def wiener(scene: Scene) -> NDArray[np.uint8]:
     """A1 and A4: paint over, and correct that by what statistics tell (`missed`).
 
-    Of what is left where each channel of a px has its own opacity, the strongest that we know; it
-    stops early, and tells less than statistics can.
+    Of what is left where each channel of a px has its own opacity, the strongest that we know.
     """
     painted = telea(scene)
     size = _fitting(painted.shape, min(_COARSE, max(painted.shape)))
@@ -263,12 +277,16 @@ def wiener(scene: Scene) -> NDArray[np.uint8]:
         return painted
     over, *paintings = (_painted(one, covered).astype(np.float64) for one in (locked, *others))
     errors = spectra([one - wrong for one, wrong in zip(others, paintings, strict=True)], covered)
-    dim = [np.log(np.maximum(_resized(one, size), 1) / 255.0) for one in scene.shades()]
-    shades = spectra([one - one[solid].mean(0) for one in dim], solid)
-    found = missed(locked - colours, over - colours, own, errors, shades)
-    large = cv2.resize(found, painted.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    better = np.clip(np.rint(painted + large), 0, 255).astype(np.uint8)
-    return scene.best([painted, np.where(scene.covered[..., np.newaxis], better, painted)])
+    guesses = [painted]
+    for listed in (False, True):
+        clear = scene.shades(listed=listed)
+        dim = [np.log(np.maximum(_resized(one, size), 1) / 255.0) for one in clear]
+        shades = spectra([one - one[solid].mean(0) for one in dim], solid)
+        found = missed(locked - colours, over - colours, own, errors, shades)
+        large = cv2.resize(found, painted.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        better = np.clip(np.rint(painted + large), 0, 255).astype(np.uint8)
+        guesses.append(np.where(scene.covered[..., np.newaxis], better, painted))
+    return scene.best(guesses)
 
 
 def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
@@ -298,7 +316,7 @@ def matting(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     return list(np.clip(np.rint((seen - colour) / keep), 0, 255).astype(np.uint8))
 
 
-ATTACKS_VERSION: Final = 5
+ATTACKS_VERSION: Final = 6
 """Raised whenever an attack changes: what it found before is not taken for what it finds now."""
 
 FEWEST: Final = 4
@@ -422,7 +440,7 @@ QUICK: Final = (
     "A9 resized to 512 px or half, and back",
     "A9 CLAHE",
 )
-"""Those that take about a second each at most, for every photograph that is locked."""
+"""Those that take a few seconds at most, for every photograph that is locked."""
 
 T = TypeVar("T")
 

@@ -1,5 +1,7 @@
 """Attacks do what an attacker would, and no less."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -133,6 +135,21 @@ def test_statistics_tell_a_little_more_than_painting(
     assert np.array_equal(guess[~scene.covered], painted[~scene.covered])
     assert not np.array_equal(guess, painted)
     assert scene.psnr(painted) <= scene.psnr(guess) < scene.psnr(painted) + 8
+
+
+def test_a_thief_tries_keys_with_lists(eye: NDArray[np.uint8], logo: Logo) -> None:
+    """What shines through is of the bounds of lists, and varies more; of grey, alike in all."""
+    for grey in (False, True):
+        shown = eye if not grey else np.ascontiguousarray(np.repeat(eye[..., 1:2], 3, -1))
+        locked = locked_at(shown, logo, 120, 140, RULE)
+        scene, _ = scene_of(locked, shown, logo, (120, 140))
+        scene = replace(scene, grey=grey)
+        solid = scene.logo_alpha == 255
+        one, many = (np.stack(scene.shades(listed=kind))[:, solid] for kind in (False, True))
+        assert one.shape == many.shape
+        assert many.std() > 1.1 * one.std()
+        assert (np.ptp(many, -1).max() == 0) == grey
+        assert not np.array_equal(many[0], many[1])
 
 
 def test_without_other_parts_statistics_tell_nothing(eye: NDArray[np.uint8], logo: Logo) -> None:

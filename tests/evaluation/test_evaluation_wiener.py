@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from medlocker_dicom.evaluation import wiener
 from medlocker_dicom.evaluation.wiener import missed, spectra
 
 SIDE = 96
@@ -35,6 +36,24 @@ def test_what_was_missed_is_told_from_what_shines_through(seed: int) -> None:
         left.append(float((found - error)[solid].std() / error[solid].std()))
     assert left[0] < 0.75
     assert left[0] + 0.2 < left[1] < 1.2
+
+
+def test_the_estimate_is_near_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight times the steps change it little, on a logo part of which is near the eye's colour."""
+    rng = np.random.default_rng(3)
+    own = np.zeros((SIDE, SIDE), np.uint8)
+    own[20:76, 20:76] = 255
+    solid, painted = own > 0, np.linspace(6, 180, SIDE)[:, None, None] * np.ones((SIDE, 3))
+    errors = spectra([smooth(rng, 8, 4) for _ in range(6)], solid)
+    shades = spectra([smooth(rng, 0.3, 1) for _ in range(6)], solid)
+    error = smooth(rng, 8, 4) * solid[..., None]
+    seen = np.where(solid[..., None], (painted + error) * np.exp(smooth(rng, 0.3, 1) - 1), painted)
+    soon = missed(seen, painted, own, errors, shades)
+    monkeypatch.setattr(wiener, "_STEPS", 1600)
+    monkeypatch.setattr(wiener, "_ENOUGH", 1e-4)
+    late = missed(seen, painted, own, errors, shades)
+    assert late[solid].std() > 3
+    assert (soon - late)[solid].std() < 0.05 * late[solid].std()
 
 
 def test_nothing_is_added_where_nothing_is_told() -> None:
