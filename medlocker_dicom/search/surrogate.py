@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
+from threadpoolctl import ThreadpoolController
 
 from medlocker_dicom.search.objective import FloatArray, GeneArray
 
@@ -21,6 +22,9 @@ NOISE = 0.02
 
 MEMORY = 128
 """Candidates that are learnt from, the best where there are more: the cost grows by their cube."""
+
+#: Such small matrices are no faster on several threads, which then stand in the models' way.
+_POOLS = ThreadpoolController()
 
 
 class Surrogate:
@@ -39,10 +43,12 @@ class Surrogate:
     def __init__(self, genes: GeneArray, losses: FloatArray, width: int) -> None:
         kept = np.argsort(losses, kind="stable")[:MEMORY]
         self._genes, self._losses = genes[kept].astype(np.float64), losses[kept]
-        processes = [
-            _fitted(RBF((alpha, share * width, share * width)), self._genes, self._losses)
+        kernels = [
+            RBF((alpha, share * width, share * width))
             for alpha, share in product(ALPHA_LENGTHS, POSITION_LENGTHS)
         ]
+        with _POOLS.limit(limits=1, user_api="blas"):
+            processes = [_fitted(kernel, self._genes, self._losses) for kernel in kernels]
         self._process = max(processes, key=lambda one: one.log_marginal_likelihood_value_)
 
     def most_promising(self, candidates: GeneArray, count: int) -> npt.NDArray[np.intp]:
@@ -63,7 +69,10 @@ class Surrogate:
         numpy.ndarray
             Their rows, at most `count`, the first pick first.
         """
-        points = candidates.astype(np.float64)
+        with _POOLS.limit(limits=1, user_api="blas"):
+            return self._picked(candidates.astype(np.float64), count)
+
+    def _picked(self, points: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.intp]:
         process, genes, losses = self._process, self._genes, self._losses
         picked: list[int] = []
         for number in range(min(count, len(points))):
