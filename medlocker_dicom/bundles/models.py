@@ -68,11 +68,11 @@ class Classifier:
         BundleFormatError
             The network has not as many outputs as the bundle has labels.
         """
-        sized = (self.size, self.size)
-        fitting = (
-            crops if crops.shape[1:3] == sized else np.stack([resample(c, sized) for c in crops])
-        )
-        logits = self._engine(normalise(fitting)).astype(np.float64)
+        return self.graded(_inputs(crops, self.size))
+
+    def graded(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Grade what `normalise` made of crops, float32 (B, 3, size, size); as `probabilities`."""
+        logits = self._engine(inputs).astype(np.float64)
         _check_outputs(self.bundle, logits, 2)
         logits /= self.bundle.temperature
         powers = np.exp(logits - logits.max(1, keepdims=True))
@@ -109,13 +109,15 @@ class Ensemble:
             )
         self.classifiers = tuple(classifiers)
         self.labels = labels.pop()
-        self.size = max(c.size for c in classifiers)
+        self._sizes = {c.size for c in classifiers}
+        self.size = max(self._sizes)
         beta = np.asarray(weights if weights is not None else np.ones(len(classifiers)), np.float64)
         self.weights: NDArray[np.float64] = beta / beta.sum()
 
     def each(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model, float64 (k, B, classes), of crops uint8 (B, S, S, 3)."""
-        return np.stack([c.probabilities(crops) for c in self.classifiers])
+        inputs = {size: _inputs(crops, size) for size in self._sizes}
+        return np.stack([c.graded(inputs[c.size]) for c in self.classifiers])
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Weighted mean of the models' probabilities (eq. 8), float64 (B, classes)."""
@@ -129,8 +131,8 @@ class Ensemble:
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""
-        crops = {size: crop_to_retina(rgb, size) for size in {c.size for c in self.classifiers}}
-        return np.concatenate([c.probabilities(crops[c.size][None]) for c in self.classifiers])
+        inputs = {size: normalise(crop_to_retina(rgb, size)[None]) for size in self._sizes}
+        return np.concatenate([c.graded(inputs[c.size]) for c in self.classifiers])
 
 
 class Segmenter:
@@ -215,6 +217,13 @@ class Segmenter:
             rivals = rival_discs(disc >= self.threshold, self.bundle.input_size)
             exudates[rivals] = np.maximum(exudates, disc)[rivals]
         return scores
+
+
+def _inputs(crops: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """Bring crops uint8 (B, S, S, 3) to a model's size, and normalise them."""
+    if crops.shape[1:3] != (size, size):
+        crops = np.stack([resample(crop, (size, size)) for crop in crops])
+    return normalise(crops)
 
 
 def _check_outputs(bundle: Bundle, logits: NDArray[Any], axes: int) -> None:
