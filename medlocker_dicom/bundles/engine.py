@@ -8,26 +8,32 @@ import os
 import tempfile
 import warnings
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import onnx
+import onnx.shape_inference
 import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import Bundle, build_network
+from medlocker_dicom.bundles.incremental import Incremental, Near
 from medlocker_dicom.errors import BundleFormatError, MedLockerError
 from medlocker_dicom.files import output_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import nn
 
+    from medlocker_dicom.bundles.incremental import Session
+
 #: Changes whenever the export below does, so that no stale file is used.
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 
 
 class Engine(Protocol):
@@ -61,27 +67,69 @@ class OnnxEngine:
 
     def __init__(self, bundle: Bundle, cache: Path | None = None) -> None:
         self._bundle = bundle
-        options = onnxruntime.SessionOptions()
         # As many as torch: OMP_NUM_THREADS counts for both, and by default it is all cores.
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # an error is raised, and need not be printed as well
-        path = exported(bundle, cache or default_cache())
+        self._threads = torch.get_num_threads()
+        self._cache = cache or default_cache()
+        path = exported(bundle, self._cache)
         try:
-            self._session = _session(path, options)
+            self._run = _session(str(path), self._threads)
         except Exception:  # noqa: BLE001  the runtime has no common base; the cache is damaged
             path.unlink(missing_ok=True)
             with running(bundle, "ONNX Runtime"):
-                self._session = _session(exported(bundle, path.parent), options)
+                self._run = _session(str(exported(bundle, self._cache)), self._threads)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network row by row."""
         with running(self._bundle, _size(inputs)):
-            rows = [self._session.run(None, {"image": row[None]})[0] for row in inputs]
+            rows = [self._run({"image": row[None]}) for row in inputs]
             return np.concatenate([np.asarray(row, np.float32) for row in rows])
 
+    def near(self, picture: NDArray[np.float32]) -> Engine:
+        """Give an engine for what differs from a picture (1, 3, H, W) in a small box.
 
-def _session(path: Path, options: Any) -> Any:
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        It answers the same, but for rounding.
+
+        Raises
+        ------
+        BundleFormatError
+            The network cannot be cut up.
+        OutputError
+            The cache cannot be written.
+        """
+        asked = Near(self._incremental, self, picture, self._threads)
+
+        def engine(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+            with running(self._bundle, _size(inputs)):
+                return asked(inputs)
+
+        return engine
+
+    @cached_property
+    def _incremental(self) -> Incremental:
+        def load() -> onnx.ModelProto:
+            return onnx.load(exported(self._bundle, self._cache))
+
+        with running(self._bundle, "ONNX Runtime"):
+            return Incremental(load, _session)
+
+
+def _session(model: str | bytes, threads: int = 1) -> Session:
+    """Open a network, by its path or by what is in it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # an error is raised, and need not be printed as well
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        answer: NDArray[np.float32] = session.run(None, inputs)[0]
+        return answer
+
+    return run
+
+
+def near(engine: Engine, picture: NDArray[np.float32]) -> Engine:
+    """Give an engine for what differs from a picture in a small box; itself, where it has none."""
+    return engine.near(picture) if isinstance(engine, OnnxEngine) else engine
 
 
 class TorchEngine:
@@ -186,3 +234,4 @@ def _export(network: nn.Module, bundle: Bundle, path: Path) -> None:
             output_names=["pred"],
             dynamic_axes={"image": {0: "n", 2: "h", 3: "w"}, "pred": {0: "n"}},
         )
+        onnx.shape_inference.infer_shapes_path(path)

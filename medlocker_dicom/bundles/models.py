@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from scipy.signal.windows import gaussian
 
+from medlocker_dicom.bundles.engine import near
 from medlocker_dicom.bundles.gradients import Gradients
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
 from medlocker_dicom.errors import BundleFormatError
@@ -79,6 +80,10 @@ class Classifier:
         result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
         return result
 
+    def near(self, inputs: NDArray[np.float32]) -> Classifier:
+        """Give the same for what differs in a small box from inputs (1, 3, size, size)."""
+        return Classifier(self.bundle, near(self._engine, inputs))
+
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Grade a whole photograph uint8 (H, W, 3); float64 (classes,)."""
         probability: NDArray[np.float64] = self.probabilities(crop_to_retina(rgb, self.size)[None])[
@@ -123,6 +128,14 @@ class Ensemble:
         """Weighted mean of the models' probabilities (eq. 8), float64 (B, classes)."""
         mean: NDArray[np.float64] = np.tensordot(self.weights, self.each(crops), 1)
         return mean
+
+    def near(self, crop: NDArray[np.uint8]) -> Ensemble:
+        """Give the same for crops that differ from one, uint8 (S, S, 3), in a small box.
+
+        Its answers are the same, but for rounding, and come sooner.
+        """
+        inputs = {size: _inputs(crop[None], size) for size in self._sizes}
+        return Ensemble([c.near(inputs[c.size]) for c in self.classifiers], self.weights.tolist())
 
     @cached_property
     def gradients(self) -> Gradients:

@@ -45,6 +45,13 @@ class Canvas:
         Of the dither.
     channels
         C of the photograph as it is stored, 1 or 3.
+
+    Attributes
+    ----------
+    levels
+        uint8 (size, size, 3): the retina without a logo.
+    logo_size
+        Width and height in px of the canvas.
     """
 
     def __init__(  # noqa: PLR0913 - a photograph, a logo, and how they meet
@@ -60,8 +67,8 @@ class Canvas:
         self.size, self.channels = size, channels
         self._crop = crop
         self._scale = crop.side / size
-        self._levels = resample(cut(display, crop), (size, size))
-        self._base = self._levels.astype(np.float32)
+        self.levels = resample(cut(display, crop), (size, size))
+        self._base = self.levels.astype(np.float32)
         # Whole px of the canvas, the last one partly empty: rounding the logo's size instead
         # would stretch it, and move its far edges by half a px.
         width = min(size, ceil(logo.width / self._scale))
@@ -128,7 +135,7 @@ class Canvas:
             uint8 (n, size, size, 3).
         """
         width, height = self.logo_size
-        composed = np.repeat(self._levels[None], len(genes), axis=0)
+        composed = np.repeat(self.levels[None], len(genes), axis=0)
         for image, (alpha, x, y) in zip(composed, genes.tolist(), strict=True):
             plane = self._plane(alpha)
             under = self._base[y : y + height, x : x + width]

@@ -165,12 +165,14 @@ class Frame:
         listing = policy.strategy == ALPHA_LIST
         stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
 
+        near = self.locker.ensemble.near(canvas.levels)
+
         def holds(genes: Genes) -> bool:
             asked = len(self._judged) >= ASKED
             return asked or self.judged(canvas.placement(*genes), logo)[0] > 0
 
         evaluator = Evaluator(
-            lambda genes: self.locker.ensemble.probabilities(canvas.compose(genes)),
+            lambda genes: near.probabilities(canvas.compose(genes)),
             self.target,
             batch_size=policy.batch_size,
             budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,

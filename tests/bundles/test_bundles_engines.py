@@ -217,6 +217,6 @@ def test_as_many_threads_as_torch(networks: dict[str, Bundle], export_cache: Pat
         for wanted in (1, 3):
             torch.set_num_threads(wanted)
             engine = OnnxEngine(networks["grader"], export_cache)
-            assert engine._session.get_session_options().intra_op_num_threads == wanted
+            assert engine._threads == wanted
     finally:
         torch.set_num_threads(before)
