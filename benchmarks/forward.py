@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 SIDE = 1024
 SEED = 20240613
 PLACES = 8
+#: In which the threads of the way before, which wait for more of it, fall asleep.
+REST_S = 0.3
 
 
 def laid_out(size: int) -> tuple[Canvas, NDArray[np.int32]]:
@@ -93,6 +95,7 @@ def main() -> None:
         with torch.no_grad():
             for number in range(arguments.rounds + 3):
                 for name in order.permutation(names):
+                    time.sleep(REST_S)
                     started = time.perf_counter()
                     asked[name]()
                     if number >= 3:  # the first ones warm up

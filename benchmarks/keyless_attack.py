@@ -13,8 +13,7 @@ down: it is the floor of what hiding pixels can achieve. The last two begin
 with it: `colour prior` lifts the logo as far as the colours of an eye make
 likeliest, which undoes a dither of one opacity a px (the earlier rule mlv1);
 `Wiener` corrects it by what the statistics of eyes and of the dither tell, the
-strongest attack on an opacity for each channel that we know. It stops early,
-and so its figures are a lower bound.
+strongest attack on an opacity for each channel that we know.
 """
 
 import argparse

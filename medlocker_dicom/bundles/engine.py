@@ -110,15 +110,16 @@ class OnnxEngine:
             return onnx.load(exported(self._bundle, self._cache))
 
         with running(self._bundle, "ONNX Runtime"):
-            return Incremental(load, _session)
+            return Incremental(load, _session, self._cache)
 
 
-def _session(model: str | bytes, threads: int = 1) -> Session:
-    """Open a network, by its path or by what is in it."""
+def _session(path: str, threads: int = 1) -> Session:
+    """Open a network."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # it keeps what a large batch once took
     options.log_severity_level = 4  # an error is raised, and need not be printed as well
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         answer: NDArray[np.float32] = session.run(None, inputs)[0]

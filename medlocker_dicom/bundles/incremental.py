@@ -12,10 +12,15 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
+
+from medlocker_dicom.files import output_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     Session = Callable[[Mapping[str, Floats]], Floats]
 
 #: Share of a tensor from which computing less of it saves less than it costs.
-_WHOLE: Final = 0.7
+_WHOLE: Final = 0.8
 #: px by which boxes are told apart, so that not each is cut another way.
 _COARSE: Final = 8
 _SLIDING: Final = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": -np.inf}  # and what is beyond
@@ -203,34 +208,56 @@ class Incremental:
         without them the runtime has fewer ways to compute. It is not kept: its weights are in what
         was cut out of it.
     open_session
-        Makes what is cut out runnable, by several threads at a time.
+        Makes what is cut out, in a file, runnable, by several threads at a time.
+    folder
+        Where such files are for a moment.
     """
 
     def __init__(
-        self, load: Callable[[], ModelProto], open_session: Callable[[bytes], Session]
+        self,
+        load: Callable[[], ModelProto],
+        open_session: Callable[[str], Session],
+        folder: Path,
     ) -> None:
-        self._load, self._open = load, open_session
+        self._load, self._open, self._folder = load, open_session, folder
         graph = _without_names(load()).graph
         self.picture = graph.input[0].name
         self.parts = parts_of(graph)
         self._opened: dict[int, Opened] = {}
 
     def opened(self, depth: int) -> Opened:
-        """Open so many parts, at least one, and the rest."""
+        """Open so many parts, at least one, and the rest.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written.
+        """
         if depth not in self._opened:
-            model = _without_names(self._load())
-            graph, parts = model.graph, self.parts[:depth]
-            pieces = [
-                _piece(model, one.nodes, one.sources, one.answer, still=bool(one.slides))
-                for one in parts
-            ]
-            nodes = slice(parts[-1].nodes.stop, len(graph.node))
-            wanted = {name for node in graph.node[nodes] for name in node.input}
-            made = (self.picture, *(one.answer for one in parts))
-            sources = tuple(name for name in made if name in wanted)
-            rest = self._open(_piece(model, nodes, sources, graph.output[0].name))
-            self._opened[depth] = Opened([self._open(one) for one in pieces], sources, rest)
+            # By way of files, so that at no time all weights are held several times over.
+            try:
+                with TemporaryDirectory(dir=self._folder) as folder:
+                    sources = self._cut(depth, Path(folder))
+                    rest = self._open(f"{folder}/rest.onnx")
+                    parts = [self._open(f"{folder}/{number}.onnx") for number in range(depth)]
+            except OSError as error:
+                raise output_error(self._folder, error) from error
+            self._opened[depth] = Opened(parts, sources, rest)
         return self._opened[depth]
+
+    def _cut(self, depth: int, folder: Path) -> tuple[str, ...]:
+        """Write so many parts, and the rest; names of what that reads."""
+        model, parts = _without_names(self._load()), self.parts[:depth]
+        for number, one in enumerate(parts):
+            piece = _piece(model, one.nodes, one.sources, one.answer, still=bool(one.slides))
+            onnx.save(piece, folder / f"{number}.onnx")
+        nodes = slice(parts[-1].nodes.stop, len(model.graph.node))
+        wanted = {name for node in model.graph.node[nodes] for name in node.input}
+        made = (self.picture, *(one.answer for one in parts))
+        sources = tuple(name for name in made if name in wanted)
+        answer = model.graph.output[0].name
+        onnx.save(_piece(model, nodes, sources, answer), folder / "rest.onnx")
+        return sources
 
 
 @dataclass(frozen=True)
@@ -256,7 +283,7 @@ def _without_names(model: ModelProto) -> ModelProto:
 
 def _piece(
     model: ModelProto, nodes: slice, sources: Sequence[str], answer: str, *, still: bool = False
-) -> bytes:
+) -> ModelProto:
     """Cut nodes out of a network; `still` ones do not go beyond the ends."""
     chosen = [_without_pads(node) if still else node for node in model.graph.node[nodes]]
     used = {name for node in chosen for name in node.input}
@@ -270,8 +297,7 @@ def _piece(
         [_tensor(answer, None)],
         [one for one in model.graph.initializer if one.name in used],
     )
-    piece = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    return bytes(piece.SerializeToString())
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _tensor(name: str, shape: TensorShapeProto | None) -> ValueInfoProto:
@@ -325,29 +351,25 @@ class Near:
     def __call__(self, inputs: Floats) -> Floats:
         """Map (B, 3, H, W) to the network's answers, as the whole network would."""
         (picture,) = self._known[self._network.picture]
-        boxes = [_differing(np.asarray(row != picture)) for row in inputs]
-        heights, widths = (
-            -(-max(one) // _COARSE) for one in zip(*map(_extent, boxes), strict=True)
-        )
-        size = heights * _COARSE, widths * _COARSE
-        if size not in self._depths:
-            self._depths[size] = self._depth(size)
-        depth = self._depths[size]
+        rows = [(row, _differing(np.asarray(row != picture))) for row in inputs]
+        depths = [self._depth(box) for _, box in rows]
+        order = np.argsort(depths, kind="stable")
+        answers = [
+            self._asked([rows[n] for n in order if depths[n] == depth], depth)
+            for depth in sorted(set(depths))
+        ]
+        return np.concatenate(answers)[np.argsort(order)]
+
+    def _asked(self, rows: Sequence[tuple[Floats, Box]], depth: int) -> Floats:
+        """Answer for pictures (3, H, W) that differ in boxes, by so many parts and the rest."""
         if not depth:
-            return self._whole(inputs)
-        opened = self._network.opened(depth)
-        chunks = np.array_split(np.arange(len(inputs)), min(self._workers, len(inputs)))
+            return self._whole(np.stack([row for row, _ in rows]))
+        opened, share = self._network.opened(depth), -(-len(rows) // self._workers)
+        chunks = [rows[start : start + share] for start in range(0, len(rows), share)]
+        with ThreadPoolExecutor(self._workers) as pool:
+            return np.concatenate(list(pool.map(lambda one: self._answered(one, opened), chunks)))
 
-        def answer(chunk: NDArray[np.intp]) -> Floats:
-            return self._answer([(inputs[n], boxes[n]) for n in chunk], opened)
-
-        if len(chunks) == 1:
-            return answer(chunks[0])
-        with ThreadPoolExecutor(len(chunks)) as pool:
-            return np.concatenate(list(pool.map(answer, chunks)))
-
-    def _answer(self, rows: Sequence[tuple[Floats, Box]], opened: Opened) -> Floats:
-        """Answer for pictures (3, H, W) that differ in boxes."""
+    def _answered(self, rows: Sequence[tuple[Floats, Box]], opened: Opened) -> Floats:
         changed = [
             self._changes(Change(box, row[np.newaxis, ..., *box]), opened) for row, box in rows
         ]
@@ -380,32 +402,37 @@ class Near:
             }
         )
 
-    def _depth(self, size: Size) -> int:
-        """Tell how many parts are worth it for a box of some size; and ask about the picture."""
+    def _depth(self, box: Box) -> int:
+        """Tell how many parts are worth it for a box; and ask about the picture."""
+        rows, columns = (-(-one // _COARSE) * _COARSE for one in _extent(box))
+        if (rows, columns) not in self._depths:
+            depth = self._depths[rows, columns] = self._depth_in_the_middle((rows, columns))
+            sessions = self._network.opened(depth).parts if depth else []
+            for part, session in zip(self._network.parts, sessions, strict=False):
+                if part.answer not in self._known:
+                    sizes = {name: _size(self._known[name]) for name in part.sources}
+                    (size,) = part.sizes(sizes)
+                    self._known[part.answer] = self._run(part, session, _everything(size), {})
+        return self._depths[rows, columns]
+
+    def _depth_in_the_middle(self, size: Size) -> int:
         picture = self._network.picture
         sizes = {picture: _size(self._known[picture])}
         first, second = (
             slice((side - one) // 2, (side - one) // 2 + one)
             for one, side in zip(size, sizes[picture], strict=True)
         )
-        boxes, depth = {picture: (first, second)}, 0
-        for part in self._network.parts:
+        boxes = {picture: (first, second)}
+        for depth, part in enumerate(self._network.parts):
             possible = part.sizes(sizes)
             if len(possible) != 1:
-                break
-            (sizes[part.answer],) = possible
-            boxes[part.answer] = part.touched(boxes, sizes[part.answer])
-            if np.prod(_extent(boxes[part.answer])) > _WHOLE * np.prod(sizes[part.answer]):
-                break
-            depth += 1
-        if depth:
-            for part, session in zip(
-                self._network.parts, self._network.opened(depth).parts, strict=False
-            ):
-                if part.answer not in self._known:
-                    everything = _everything(sizes[part.answer])
-                    self._known[part.answer] = self._run(part, session, everything, {})
-        return depth
+                return depth
+            (whole,) = possible
+            box = part.touched(boxes, whole)
+            if np.prod(_extent(box)) > _WHOLE * np.prod(whole):
+                return depth
+            sizes[part.answer], boxes[part.answer] = whole, box
+        return len(self._network.parts)
 
 
 def _size(tensor: Floats) -> Size:

@@ -1,6 +1,7 @@
 """What is computed anew beside a known picture is what the whole network says."""
 
 import io
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine, near
 from medlocker_dicom.bundles.incremental import Incremental, Near, Slide, parts_of
 from medlocker_dicom.bundles.models import Classifier, Ensemble
+from medlocker_dicom.errors import DestinationError
 from tiny_bundles import GRADES, write_bundle, write_classifier
 
 SIDE = 48
@@ -67,7 +69,7 @@ def exported(network: nn.Module) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def opened(model: bytes) -> Callable[[Mapping[str, Floats]], Floats]:
+def opened(model: bytes | str) -> Callable[[Mapping[str, Floats]], Floats]:
     """Open it in plain ONNX Runtime."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, inputs)[0]
@@ -82,10 +84,10 @@ def changed(picture: Floats, rng: np.random.Generator, largest: int) -> Floats:
     return result
 
 
-def agree(model: onnx.ModelProto, parts: int) -> None:
+def agree(model: onnx.ModelProto, parts: int, folder: Path) -> None:
     """Compare it on pictures of its own with the whole network, which has so many parts."""
     whole = opened(model.SerializeToString())
-    network = Incremental(lambda: model, opened)
+    network = Incremental(lambda: model, opened, folder)
     assert len(network.parts) == parts
     rng = np.random.default_rng(2)
     picture = rng.normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
@@ -97,6 +99,7 @@ def agree(model: onnx.ModelProto, parts: int) -> None:
     for _ in range(12):
         views = np.concatenate([changed(picture, rng, SIDE // 4) for _ in range(3)])
         np.testing.assert_allclose(asked(views), whole({"image": views}), rtol=1e-4, atol=1e-5)
+    assert list(folder.iterdir()) == []
 
 
 NETS: dict[str, tuple[Callable[[], Net], int]] = {
@@ -149,10 +152,10 @@ NETS: dict[str, tuple[Callable[[], Net], int]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_window_is_enough(name: str) -> None:
+def test_a_window_is_enough(tmp_path: Path, name: str) -> None:
     """Whatever slides over a picture, in the middle, at its edges and in its corners."""
     make, parts = NETS[name]
-    agree(exported(make()), parts)
+    agree(exported(make()), parts, tmp_path)
 
 
 STOPS: dict[str, Run] = {
@@ -169,7 +172,7 @@ STOPS: dict[str, Run] = {
 
 
 @pytest.mark.parametrize("name", STOPS)
-def test_where_a_window_may_not_be_enough(name: str) -> None:
+def test_where_a_window_may_not_be_enough(tmp_path: Path, name: str) -> None:
     """The parts end before it; the rest is run whole, and agrees."""
 
     class Placed(Net):
@@ -181,10 +184,10 @@ def test_where_a_window_may_not_be_enough(name: str) -> None:
             )
             self.places = nn.Parameter(torch.randn(1, 4, SIDE, SIDE))
 
-    agree(exported(Placed()), 1)
+    agree(exported(Placed()), 1, tmp_path)
 
 
-def test_sizes_that_do_not_match() -> None:
+def test_sizes_that_do_not_match(tmp_path: Path) -> None:
     """What is spread over a tensor by its product with another is left to the rest."""
     net = Net(
         lambda n, x: n.b(n.a(x) * n.c(x)),
@@ -195,7 +198,8 @@ def test_sizes_that_do_not_match() -> None:
     model = exported(net)
     whole = opened(model.SerializeToString())
     picture = np.zeros((1, 3, SIDE, SIDE), np.float32)
-    asked = Near(Incremental(lambda: model, opened), lambda x: whole({"image": x}), picture)
+    network = Incremental(lambda: model, opened, tmp_path)
+    asked = Near(network, lambda x: whole({"image": x}), picture)
     views = changed(picture, np.random.default_rng(0), 9)
     np.testing.assert_allclose(asked(views), whole({"image": views}), rtol=1e-4, atol=1e-6)
 
@@ -238,7 +242,10 @@ def test_slides_by_counting(slide: Slide, start: int, length: int, side: int) ->
     "name", ["resnet18", "resnet50", "densenet121", "mobilenetv3", "inceptionv3", "vgg16", "vit"]
 )
 def test_the_architectures(tmp_path: Path, export_cache: Path, name: str) -> None:
-    """Beside a known picture each says what it says anyway; of all but ViT a part is enough."""
+    """Beside a known picture each says what it says anyway; of all but ViT a part is enough.
+
+    And a row's answer has the same bits alone.
+    """
     torch.manual_seed(2)
     network = getattr(networks, name)().eval()
     for module in network.modules():
@@ -256,6 +263,7 @@ def test_the_architectures(tmp_path: Path, export_cache: Path, name: str) -> Non
     size = np.abs(whole).max()
     assert np.abs(whole[0] - whole[1]).max() > 3e-4 * size
     np.testing.assert_allclose(beside, whole, atol=2e-5 * size)
+    assert np.array_equal(near(engine, picture)(views[2:3]), beside[2:3])
     assert bool(engine._incremental.parts) == (name != "vit")
 
 
@@ -296,3 +304,17 @@ def test_an_ensemble_beside_a_crop(tmp_path: Path, export_cache: Path) -> None:
     found = ensemble.near(crop).probabilities(views)
     np.testing.assert_allclose(found, ensemble.probabilities(views), rtol=1e-4)
     assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, export_cache: Path) -> None:
+    """What is cut out goes by way of the cache; where that is gone, it is named."""
+    cache = tmp_path / "cache"
+    shutil.copytree(export_cache, cache)
+    engine = OnnxEngine(read_bundle(write_classifier(tmp_path / "grader")), cache)
+    picture = np.zeros((1, 3, 64, 64), np.float32)
+    asked = near(engine, picture)
+    (view,) = [changed(picture, np.random.default_rng(0), 9)]
+    shutil.rmtree(cache)
+    cache.touch()
+    with pytest.raises(DestinationError, match="cache"):
+        asked(view)
