@@ -466,11 +466,8 @@ def _seen(whole: Floats, window: Box, beyond: float, change: Change | None) -> F
         result[..., *there] = whole[..., *inside]
     if change is not None:
         both, there = _common(window, change.box)
-        y, x = (
-            slice(b.start - c.start, b.stop - c.start)
-            for b, c in zip(both, change.box, strict=True)
-        )
-        result[..., *there] = change.values[..., y, x]
+        _, here = _common(change.box, both)
+        result[..., *there] = change.values[..., *here]
     return result
 
 
