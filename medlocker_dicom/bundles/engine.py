@@ -47,8 +47,8 @@ class Engine(Protocol):
 class OnnxEngine:
     """ONNX Runtime on the CPU; the network is exported once and kept by digest.
 
-    Rows run one at a time: on a CPU a batch is no faster, and a row's result
-    cannot depend on its neighbours.
+    Rows run one at a time: on a CPU a batch is hardly faster, and a row's result
+    cannot depend on its neighbours. (`near` runs the end of a network for several.)
 
     Parameters
     ----------
@@ -87,15 +87,10 @@ class OnnxEngine:
     def near(self, picture: NDArray[np.float32]) -> Engine:
         """Give an engine for what differs from a picture (1, 3, H, W) in a small box.
 
-        It answers the same, but for rounding.
-
-        Raises
-        ------
-        BundleFormatError
-            The network cannot be cut up.
-        OutputError
-            The cache cannot be written.
+        It answers the same, but for rounding, and sooner where the network can be cut up.
         """
+        if self._incremental is None:
+            return self
         asked = Near(self._incremental, self, picture, self._threads)
 
         def engine(inputs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,12 +100,11 @@ class OnnxEngine:
         return engine
 
     @cached_property
-    def _incremental(self) -> Incremental:
-        def load() -> onnx.ModelProto:
-            return onnx.load(exported(self._bundle, self._cache))
-
-        with running(self._bundle, "ONNX Runtime"):
-            return Incremental(load, _session, self._cache)
+    def _incremental(self) -> Incremental | None:
+        try:
+            return Incremental(lambda: onnx.load(exported(self._bundle, self._cache)), _session)
+        except Exception:  # noqa: BLE001  a damaged cache, a network of another kind: it runs whole
+            return None
 
 
 def _session(path: str, threads: int = 1) -> Session:

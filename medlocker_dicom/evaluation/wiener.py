@@ -56,6 +56,8 @@ def missed(
     d, p = (np.moveaxis(one, -1, 0) for one in (seen, painted))
     told = solid_of(own) & (np.sign(d) == np.sign(p)) & (np.abs(d) >= _SEEN)
     told &= np.abs(p) >= _PAINTED
+    if not told.any():
+        return np.zeros(seen.shape, np.float32)
     ratio = np.log(np.maximum(np.abs(d), 1) / np.maximum(np.abs(p), 1))
     heard = np.ma.array(ratio, mask=~told)
     level = np.ma.median(heard, axis=(1, 2), keepdims=True).filled(0)  # type: ignore[no-untyped-call]  # as NumPy ships it
@@ -76,6 +78,7 @@ def missed(
     alike += np.eye(3)[..., np.newaxis, np.newaxis] * np.average(loose, weights=used)
     undoing = np.linalg.inv(alike.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1).copy()
     error, shade = (np.einsum("iiyx->i", by) / by[0, 0].size for by in (errors, shades))
+    error = np.maximum(error, 1e-9)  # where no painting misses anything
     power = error + usual**2 * shade, error + np.moveaxis(weight**2, 0, -1) * shade
     share = used * np.where(told, np.moveaxis(np.sqrt(power[0] / power[1]), -1, 0), 1)
     share = share.astype(np.float32)

@@ -43,7 +43,7 @@ class Policy:
     seed
         Of the search.
     batch_size
-        Candidates computed together; changes no result.
+        Candidates computed together; changes results by rounding at most.
     codec
         Of the locked pixels: ``uncompressed``, ``rle``, ``jpegls`` or ``j2k``.
     parameters

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -210,13 +212,21 @@ def test_the_cache_lies_where_the_user_says(
     assert default_cache() == tmp_path / "home" / ".cache" / "medlocker"
 
 
-def test_as_many_threads_as_torch(networks: dict[str, Bundle], export_cache: Path) -> None:
+def test_as_many_threads_as_torch(
+    networks: dict[str, Bundle], export_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever starts a process a core sets OMP_NUM_THREADS, which torch heeds: both engines do."""
-    before = torch.get_num_threads()
+    before, plain, seen = torch.get_num_threads(), onnxruntime.InferenceSession, list[int]()
+
+    def watched(path: str, options: Any, **more: Any) -> Any:
+        seen.append(options.intra_op_num_threads)
+        return plain(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     try:
         for wanted in (1, 3):
             torch.set_num_threads(wanted)
-            engine = OnnxEngine(networks["grader"], export_cache)
-            assert engine._threads == wanted
+            OnnxEngine(networks["grader"], export_cache)
+            assert seen.pop() == wanted
     finally:
         torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from medlocker_dicom.bundles.bundle import read_bundle
 from medlocker_dicom.bundles.engine import OnnxEngine, TorchEngine, near
 from medlocker_dicom.bundles.incremental import Incremental, Near, Slide, parts_of
 from medlocker_dicom.bundles.models import Classifier, Ensemble
-from medlocker_dicom.errors import DestinationError
 from tiny_bundles import GRADES, write_bundle, write_classifier
 
 SIDE = 48
@@ -69,10 +69,18 @@ def exported(network: nn.Module) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def opened(model: bytes | str) -> Callable[[Mapping[str, Floats]], Floats]:
+def by_path(path: str) -> Callable[[Mapping[str, Floats]], Floats]:
     """Open it in plain ONNX Runtime."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda inputs: session.run(None, inputs)[0]
+
+
+def opened(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
+    """Open a whole network, which answers row by row."""
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return lambda rows: np.concatenate([session.run(None, {"image": r[None]})[0] for r in rows])
 
 
 def changed(picture: Floats, rng: np.random.Generator, largest: int) -> Floats:
@@ -84,22 +92,24 @@ def changed(picture: Floats, rng: np.random.Generator, largest: int) -> Floats:
     return result
 
 
-def agree(model: onnx.ModelProto, parts: int, folder: Path) -> None:
+def agree(model: onnx.ModelProto, parts: int, *, cut: bool = True) -> None:
     """Compare it on pictures of its own with the whole network, which has so many parts."""
-    whole = opened(model.SerializeToString())
-    network = Incremental(lambda: model, opened, folder)
+    whole, asked = opened(model), list[int]()
+    network = Incremental(lambda: model, by_path)
     assert len(network.parts) == parts
+
+    def counted(inputs: Floats) -> Floats:
+        asked.append(len(inputs))
+        return whole(inputs)
+
     rng = np.random.default_rng(2)
     picture = rng.normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
-
-    def never(_: Floats) -> Floats:
-        raise AssertionError("the whole network was asked")
-
-    asked = Near(network, never, picture)
+    beside = Near(network, counted, picture, 2)
     for _ in range(12):
         views = np.concatenate([changed(picture, rng, SIDE // 4) for _ in range(3)])
-        np.testing.assert_allclose(asked(views), whole({"image": views}), rtol=1e-4, atol=1e-5)
-    assert list(folder.iterdir()) == []
+        np.testing.assert_allclose(beside(views), whole(views), rtol=1e-4, atol=1e-5)
+    assert set(network.trusted.values()) == {cut}
+    assert (sum(asked) <= 3 * len(network.trusted)) == cut
 
 
 NETS: dict[str, tuple[Callable[[], Net], int]] = {
@@ -137,6 +147,14 @@ NETS: dict[str, tuple[Callable[[], Net], int]] = {
         ),
         4,
     ),
+    "what is read twice": (
+        lambda: Net(
+            lambda n, x: n.b(torch.cat([both := functional.silu(n.a(x)), both * both, both], 1)),
+            a=nn.Conv2d(3, 4, 3, padding=1),
+            b=nn.Conv2d(12, 4, 3, padding=1),
+        ),
+        4,
+    ),
     "branches that meet": (
         lambda: Net(
             lambda n, x: n.d(
@@ -152,10 +170,10 @@ NETS: dict[str, tuple[Callable[[], Net], int]] = {
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_window_is_enough(tmp_path: Path, name: str) -> None:
+def test_a_window_is_enough(name: str) -> None:
     """Whatever slides over a picture, in the middle, at its edges and in its corners."""
     make, parts = NETS[name]
-    agree(exported(make()), parts, tmp_path)
+    agree(exported(make()), parts)
 
 
 STOPS: dict[str, Run] = {
@@ -172,7 +190,7 @@ STOPS: dict[str, Run] = {
 
 
 @pytest.mark.parametrize("name", STOPS)
-def test_where_a_window_may_not_be_enough(tmp_path: Path, name: str) -> None:
+def test_where_a_window_may_not_be_enough(name: str) -> None:
     """The parts end before it; the rest is run whole, and agrees."""
 
     class Placed(Net):
@@ -184,10 +202,10 @@ def test_where_a_window_may_not_be_enough(tmp_path: Path, name: str) -> None:
             )
             self.places = nn.Parameter(torch.randn(1, 4, SIDE, SIDE))
 
-    agree(exported(Placed()), 1, tmp_path)
+    agree(exported(Placed()), 1)
 
 
-def test_sizes_that_do_not_match(tmp_path: Path) -> None:
+def test_sizes_that_do_not_match() -> None:
     """What is spread over a tensor by its product with another is left to the rest."""
     net = Net(
         lambda n, x: n.b(n.a(x) * n.c(x)),
@@ -196,12 +214,60 @@ def test_sizes_that_do_not_match(tmp_path: Path) -> None:
         b=nn.Conv2d(4, 4, 3, padding=1),
     )
     model = exported(net)
-    whole = opened(model.SerializeToString())
+    whole, network = opened(model), Incremental(lambda: model, by_path)
     picture = np.zeros((1, 3, SIDE, SIDE), np.float32)
-    network = Incremental(lambda: model, opened, tmp_path)
-    asked = Near(network, lambda x: whole({"image": x}), picture)
+    asked, rng = Near(network, whole, picture), np.random.default_rng(0)
+    for _ in range(3):
+        views = changed(picture, rng, 9)
+        np.testing.assert_allclose(asked(views), whole(views), rtol=1e-4, atol=1e-6)
+    assert network.trusted == {1: True}
+
+
+MIXED: dict[str, Run] = {
+    "rows that are counted once for all": lambda n, x: n.b(x.view(len(x), -1)[:, :4, None, None]),
+    "a share of all rows": lambda n, x: n.b(x.softmax(0)),
+    "the mean of the rows": lambda n, x: n.b(x - 0.5 * x.mean(0, keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_rows_that_are_mixed(name: str) -> None:
+    """A network that is asked about one row at a time may do that: it goes on to be."""
+    net = Net(
+        lambda n, x: MIXED[name](n, functional.relu(n.a(x))),
+        a=nn.Conv2d(3, 4, 3, padding=1),
+        b=nn.Conv2d(4, 4, 1),
+    )
+    agree(exported(net), 1, cut=False)
+
+
+def test_of_rests_a_few_are_kept() -> None:
+    """Boxes of many sizes, each of which is cut at another depth: answers stay right."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1)]
+    layers += [nn.Conv2d(4, 4, 5, padding=2) for _ in range(7)]
+    model = exported(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    whole, network = opened(model), Incremental(lambda: model, by_path)
+    picture = np.random.default_rng(1).normal(size=(1, 3, 120, 120)).astype(np.float32)
+    asked = Near(network, whole, picture)
+    for side in (4, 60, 75, 90, 4, 60):
+        views = picture.copy()
+        views[..., 8 : 8 + side, 5 : 5 + side] += 1
+        np.testing.assert_allclose(asked(views), whole(views), rtol=1e-4, atol=1e-5)
+    assert len(network.trusted) > 2
+    assert len(network._rests) == 2
+
+
+def test_no_room_for_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is cut out goes by way of a temporary folder; where there is none, it is not cut."""
+    model = exported(NETS["branches that meet"][0]())
+    whole, network = opened(model), Incremental(lambda: model, by_path)
+    picture = np.zeros((1, 3, SIDE, SIDE), np.float32)
     views = changed(picture, np.random.default_rng(0), 9)
-    np.testing.assert_allclose(asked(views), whole({"image": views}), rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    asked = Near(network, whole, picture)
+    assert np.array_equal(asked(views), whole(views))
+    assert np.array_equal(asked(views), whole(views))
+    assert set(network.trusted.values()) == {False}
 
 
 def test_no_part_is_left_where_all_goes_by_window() -> None:
@@ -244,7 +310,7 @@ def test_slides_by_counting(slide: Slide, start: int, length: int, side: int) ->
 def test_the_architectures(tmp_path: Path, export_cache: Path, name: str) -> None:
     """Beside a known picture each says what it says anyway; of all but ViT a part is enough.
 
-    And a row's answer has the same bits alone.
+    And of these a row's answer has the same bits alone.
     """
     torch.manual_seed(2)
     network = getattr(networks, name)().eval()
@@ -263,8 +329,15 @@ def test_the_architectures(tmp_path: Path, export_cache: Path, name: str) -> Non
     size = np.abs(whole).max()
     assert np.abs(whole[0] - whole[1]).max() > 3e-4 * size
     np.testing.assert_allclose(beside, whole, atol=2e-5 * size)
-    assert np.array_equal(near(engine, picture)(views[2:3]), beside[2:3])
-    assert bool(engine._incremental.parts) == (name != "vit")
+    network = engine._incremental
+    assert network is not None
+    assert set(network.trusted.values()) <= {True}
+    for workers in (1, 4):
+        rows = Near(network, engine, picture, workers)(views)
+        np.testing.assert_allclose(rows, whole, atol=2e-5 * size)
+        alone = [Near(network, engine, picture)(view[None]) for view in views]
+        assert np.array_equal(rows, np.concatenate(alone))
+    assert bool(network.parts) == bool(network.trusted) == (name != "vit")
 
 
 def test_pictures_that_differ_nowhere_or_everywhere(tmp_path: Path, export_cache: Path) -> None:
@@ -306,15 +379,11 @@ def test_an_ensemble_beside_a_crop(tmp_path: Path, export_cache: Path) -> None:
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path, export_cache: Path) -> None:
-    """What is cut out goes by way of the cache; where that is gone, it is named."""
+def test_a_cache_that_was_damaged(tmp_path: Path, export_cache: Path) -> None:
+    """An engine that is open goes on, whole."""
     cache = tmp_path / "cache"
     shutil.copytree(export_cache, cache)
     engine = OnnxEngine(read_bundle(write_classifier(tmp_path / "grader")), cache)
-    picture = np.zeros((1, 3, 64, 64), np.float32)
-    asked = near(engine, picture)
-    (view,) = [changed(picture, np.random.default_rng(0), 9)]
-    shutil.rmtree(cache)
-    cache.touch()
-    with pytest.raises(DestinationError, match="cache"):
-        asked(view)
+    for path in cache.iterdir():
+        path.write_bytes(b"noise")
+    assert near(engine, np.zeros((1, 3, 64, 64), np.float32)) is engine
