@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -368,13 +369,13 @@ class Near:
         mix what it is given together, or be of a kind that we do not know how to cut.
         """
         trusted = self._network.trusted
-        if depth and trusted.get(depth, True):
-            if depth in trusted:
+        if trusted.get(depth, False):
+            with suppress(Exception):  # as where there is no room to open again what was closed
                 return self._shared_out(rows, depth)
-            whole = self._whole(np.stack([row for row, _ in rows]))
+        whole = self._whole(np.stack([row for row, _ in rows]))
+        if depth and depth not in trusted:
             trusted[depth] = self._agrees(rows, whole, depth)
-            return whole
-        return self._whole(np.stack([row for row, _ in rows]))
+        return whole
 
     def _agrees(self, rows: Sequence[tuple[Floats, Box]], whole: Floats, depth: int) -> bool:
         """Whether these rows, beside one that differs nowhere, are answered as they are whole."""
