@@ -21,7 +21,7 @@ import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import build_network
-from medlocker_dicom.bundles.engine import OnnxEngine, default_cache, exported
+from medlocker_dicom.bundles.engine import default_cache, exported
 from medlocker_dicom.bundles.models import Ensemble
 from medlocker_dicom.bundles.preprocess import normalise, retina_crop
 from medlocker_dicom.phantom import phantom
@@ -63,7 +63,6 @@ def ways(classifier: Classifier) -> dict[str, Callable[[], object]]:
     arrays = [normalise(one[None]) for one in canvas.compose(genes)]
     tensors = [torch.from_numpy(one) for one in arrays]
     turned = [one.contiguous(memory_format=torch.channels_last) for one in tensors]
-    OnnxEngine(bundle)  # exports, where it has not been yet
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(

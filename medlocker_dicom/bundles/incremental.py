@@ -40,6 +40,7 @@ _RESTS: Final = 2
 _CLOSE: Final = 1e-5
 #: px by which boxes are told apart, so that not each is cut another way.
 _COARSE: Final = 16
+_ONE_PX: Final = slice(0, 1), slice(0, 1)
 _SLIDING: Final = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": -np.inf}  # and what is beyond
 _BY_SAMPLE: Final = frozenset(
     "Add BatchNormalization Clip Concat Div Elu Erf Gelu HardSigmoid HardSwish Identity LeakyRelu "  # noqa: SIM905  as one reads it
@@ -287,19 +288,19 @@ def _piece(
     model: ModelProto, nodes: slice, sources: Sequence[str], answer: str, *, still: bool = False
 ) -> ModelProto:
     """Cut nodes out of a network; `still` ones do not go beyond the ends."""
-    chosen = [_without_pads(node) if still else node for node in model.graph.node[nodes]]
-    used = {name for node in chosen for name in node.input}
-    fixed = [node for node in model.graph.node if not node.input and node.output[0] in used]
     graph = model.graph
+    chosen = [_without_pads(node) if still else node for node in graph.node[nodes]]
+    used = {name for node in chosen for name in node.input}
+    fixed = [node for node in graph.node if not node.input and node.output[0] in used]
     shapes = {one.name: one.type.tensor_type.shape for one in (*graph.input, *graph.value_info)}
-    graph = helper.make_graph(
+    piece = helper.make_graph(
         fixed + [node for node in chosen if node.input],
         "piece",
         [_tensor(name, shapes.get(name)) for name in sources],
         [_tensor(answer, None)],
-        [one for one in model.graph.initializer if one.name in used],
+        [one for one in graph.initializer if one.name in used],
     )
-    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return helper.make_model(piece, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _tensor(name: str, shape: TensorShapeProto | None) -> ValueInfoProto:
@@ -380,9 +381,8 @@ class Near:
     def _agrees(self, rows: Sequence[tuple[Floats, Box]], whole: Floats, depth: int) -> bool:
         """Whether these rows, beside one that differs nowhere, are answered as they are whole."""
         (picture,) = self._known[self._network.picture]
-        here = slice(0, 1), slice(0, 1)
         try:
-            found = self._answered([(picture, here), *rows], self._opened(depth))[1:]
+            found = self._answered([(picture, _ONE_PX), *rows], self._opened(depth))[1:]
         except Exception:  # noqa: BLE001  neither networks nor runtime nor disk have a common base
             return False
         close = _CLOSE * max(float(np.abs(whole).max()), 1e-30)
@@ -481,7 +481,7 @@ def _differing(differs: NDArray[np.bool_]) -> Box:
     there = np.asarray(differs.any(0))
     rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
     if not len(rows):
-        return slice(0, 1), slice(0, 1)
+        return _ONE_PX
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
