@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import torch
 from scipy.signal.windows import gaussian
 
+from medlocker_dicom.bundles.device import DeviceEnsemble
 from medlocker_dicom.bundles.engine import near
 from medlocker_dicom.bundles.gradients import Gradients
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
@@ -141,6 +143,16 @@ class Ensemble:
     def gradients(self) -> Gradients:
         """The same networks in torch, loaded when first asked for."""
         return Gradients(self.classifiers, self.weights)
+
+    @cached_property
+    def on_device(self) -> DeviceEnsemble | None:
+        """The same on a GPU, loaded when first asked for; None without one, or room on it."""
+        if not torch.cuda.is_available():
+            return None
+        try:
+            return DeviceEnsemble(self.classifiers, self.weights, torch.device("cuda"))
+        except Exception:  # noqa: BLE001  drivers have no common base; the engines are loaded
+            return None
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""

@@ -52,6 +52,9 @@ class Canvas:
         uint8 (size, size, 3): the retina without a logo.
     logo_size
         Width and height in px of the canvas.
+    planes
+        float32 (len(KNOTS), h', w', 6): at each of `KNOTS`, the logo's colours times their
+        opacities, and these.
     """
 
     def __init__(  # noqa: PLR0913 - a photograph, a logo, and how they meet
@@ -89,7 +92,7 @@ class Canvas:
                 large[: logo.height, : logo.width] = half
                 halves.append(cv2.resize(large, self.logo_size, interpolation=cv2.INTER_AREA))
             planes.append(np.concatenate(halves, -1))
-        self._planes: NDArray[np.float32] = np.stack(planes).astype(np.float32)
+        self.planes: NDArray[np.float32] = np.stack(planes).astype(np.float32)
 
     def allowed(self, feasible: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Bring a map of allowed positions to the canvas.
@@ -164,8 +167,8 @@ class Canvas:
         (x, y), (width, height) = xy, self.logo_size
         wide = np.tile(np.broadcast_to(alphas, (height, width, 3)), 2)  # of colours, of opacities
         upper = np.clip(np.searchsorted(KNOTS, wide), 1, len(KNOTS) - 1)
-        high = np.take_along_axis(self._planes, upper[None], 0)[0]
-        low = np.take_along_axis(self._planes, upper[None] - 1, 0)[0]
+        high = np.take_along_axis(self.planes, upper[None], 0)[0]
+        low = np.take_along_axis(self.planes, upper[None] - 1, 0)[0]
         slope = (high - low) / (KNOTS[upper] - KNOTS[upper - 1]).astype(np.float32)
         plane = low + slope * (wide - KNOTS[upper - 1].astype(np.float32))
         image = self._base.copy()
@@ -200,7 +203,7 @@ class Canvas:
         upper = int(np.clip(np.searchsorted(KNOTS, alpha), 1, len(KNOTS) - 1))
         low, high = KNOTS[upper - 1], KNOTS[upper]
         share = np.float32((alpha - low) / (high - low))
-        plane: NDArray[np.float32] = (1 - share) * self._planes[upper - 1] + share * self._planes[
+        plane: NDArray[np.float32] = (1 - share) * self.planes[upper - 1] + share * self.planes[
             upper
         ]
         return plane

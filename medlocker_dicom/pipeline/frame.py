@@ -17,6 +17,7 @@ from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import feasible_positions
 from medlocker_dicom.pipeline.canvas import Canvas
 from medlocker_dicom.pipeline.compose import blend_into, compose
+from medlocker_dicom.pipeline.population import asked
 from medlocker_dicom.pipeline.record import FrameRecord, ModelRecord
 from medlocker_dicom.search import (
     ALPHA_LIST,
@@ -31,6 +32,7 @@ from medlocker_dicom.search import (
     optimise,
     search,
 )
+from medlocker_dicom.search.evaluator import MAXIMUM_BATCH
 from medlocker_dicom.search.objective import checked, margin_of
 from medlocker_dicom.watermark.alpha import CELLS, pack_grid
 from medlocker_dicom.watermark.legibility import legibility
@@ -164,23 +166,24 @@ class Frame:
         policy = self.locker.policy
         listing = policy.strategy == ALPHA_LIST
         stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
-
-        near = self.locker.ensemble.near(canvas.levels)
+        parameters = replace(policy.parameters, canvas_width=canvas.size)
+        batch = policy.batch_size
+        if self.locker.ensemble.on_device is not None:
+            batch = min(parameters.population, MAXIMUM_BATCH)
 
         def holds(genes: Genes) -> bool:
-            asked = len(self._judged) >= ASKED
-            return asked or self.judged(canvas.placement(*genes), logo)[0] > 0
+            enough = len(self._judged) >= ASKED
+            return enough or self.judged(canvas.placement(*genes), logo)[0] > 0
 
         evaluator = Evaluator(
-            lambda genes: near.probabilities(canvas.compose(genes)),
+            asked(self.locker.ensemble, canvas),
             self.target,
-            batch_size=policy.batch_size,
+            batch_size=batch,
             budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
             objective=Objective.MARGIN if policy.strategy == "guided" else Objective.PROBABILITY,
             holds=holds,
         )
-        parameters = replace(policy.parameters, canvas_width=canvas.size)
         strategy = "guided" if listing else policy.strategy
         return search(strategy, evaluator, feasible, self.draws, parameters)
 

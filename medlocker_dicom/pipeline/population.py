@@ -1,0 +1,102 @@
+"""Who answers a search: the networks beside the eye, or a GPU that takes a population at once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from medlocker_dicom.pipeline.canvas import KNOTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from medlocker_dicom.bundles.device import DeviceEnsemble
+    from medlocker_dicom.bundles.models import Ensemble
+    from medlocker_dicom.pipeline.canvas import Canvas
+    from medlocker_dicom.search.objective import GeneArray, Probabilities
+
+#: Probability by which half precision may differ: more than it does.
+_CLOSE: Final = 0.02
+
+
+def asked(ensemble: Ensemble, canvas: Canvas) -> Probabilities:
+    """Give what tells the ensemble's probabilities of a canvas' candidates.
+
+    A GPU is asked where there is one, once it answered as the engines do, and as long as it does
+    answer: not where it has no memory left, or a network is too wide for half precision.
+    """
+    near, device = ensemble.near(canvas.levels), ensemble.on_device
+
+    def one_by_one(genes: GeneArray) -> NDArray[np.float64]:
+        return near.probabilities(canvas.compose(genes))
+
+    if device is None:
+        return one_by_one
+    population = Population(canvas, device)
+
+    def together(genes: GeneArray) -> NDArray[np.float64]:
+        if device.trusted is False:
+            return one_by_one(genes)
+        found = population.probabilities(genes)
+        if device.trusted and found is not None:
+            return found
+        known = one_by_one(genes)
+        device.trusted = found is not None and bool(np.abs(found - known).max() <= _CLOSE)
+        return known
+
+    return together
+
+
+class Population:
+    """A canvas on a device, where candidates are composed and graded all at once.
+
+    Parameters
+    ----------
+    canvas
+        The eye and the logo.
+    ensemble
+        Who grades, and where.
+    """
+
+    def __init__(self, canvas: Canvas, ensemble: DeviceEnsemble) -> None:
+        self._canvas, self._ensemble = canvas, ensemble
+
+    def probabilities(self, genes: GeneArray) -> NDArray[np.float64] | None:
+        """Ask about candidates int32 (n, 3); float64 (n, classes), or None if that fails."""
+        try:
+            answer = self._ensemble(self.compose(genes).permute(0, 3, 1, 2)).double().cpu().numpy()
+        except Exception:  # noqa: BLE001  neither networks nor devices have a common base
+            return None
+        return answer if np.isfinite(answer).all() else None
+
+    def compose(self, genes: GeneArray) -> torch.Tensor:
+        """Compose candidates as `Canvas.compose` does; float32 (n, size, size, 3)."""
+        alpha, x, y = torch.from_numpy(genes).to(self._ensemble.device).long().T.contiguous()
+        upper = torch.searchsorted(self._knots, alpha).clamp(1, len(KNOTS) - 1)
+        low, high = self._knots[upper - 1], self._knots[upper]
+        share = ((alpha - low) / (high - low)).float()[:, None, None, None]
+        plane = (1 - share) * self._planes[upper - 1] + share * self._planes[upper]
+        width, height = self._canvas.logo_size
+        rows = (y[:, None] + torch.arange(height, device=y.device))[:, :, None]
+        columns = (x[:, None] + torch.arange(width, device=x.device))[:, None, :]
+        mixed = self._base[rows, columns] * (1 - plane[..., 3:]) + plane[..., :3]
+        images = self._base.repeat(len(genes), 1, 1, 1)
+        images[torch.arange(len(genes), device=x.device)[:, None, None], rows, columns] = (
+            mixed.round().clamp(0, 255)
+        )
+        return images
+
+    @cached_property
+    def _base(self) -> torch.Tensor:
+        return torch.from_numpy(self._canvas.levels).to(self._ensemble.device).float()
+
+    @cached_property
+    def _planes(self) -> torch.Tensor:
+        return torch.from_numpy(self._canvas.planes).to(self._ensemble.device)
+
+    @cached_property
+    def _knots(self) -> torch.Tensor:
+        return torch.from_numpy(KNOTS).to(self._ensemble.device)
