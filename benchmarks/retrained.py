@@ -43,6 +43,7 @@ from medlocker_dicom.training.grading import grade_loss, sampling_weights, train
 from medlocker_dicom.training.photographs import EQUALISED, load_crops
 from medlocker_dicom.watermark.alpha import SEED_BYTES, alpha_map, grid_shape, pack_grid
 from medlocker_dicom.watermark.blend import blend, logo_samples
+from medlocker_dicom.watermark.placement import ALPHA_MAX, ALPHA_MIN
 from medlocker_dicom.watermark.png import default_logo
 from medlocker_dicom.watermark.scale import scale_logo
 
@@ -71,12 +72,17 @@ def hidden(view: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
         window = np.s_[y : y + logo.height, x : x + logo.width]
         # Channels from alike to apart, as locks have them, and as evolution leaves them.
         own, common = (
-            rng.integers(100, 256, (channels, *grid_shape(logo.alpha.shape, CELLS)))
+            rng.integers(
+                ALPHA_MIN,
+                ALPHA_MAX,
+                (channels, *grid_shape(logo.alpha.shape, CELLS)),
+                endpoint=True,
+            )
             for channels in (3, 1)
         )
         nodes = np.rint(common + rng.choice([0, 0.5, 1]) * (own - common)).astype(np.uint8)
         if rng.random() < 0.5:
-            nodes[:] = rng.integers(100, 256)
+            nodes[:] = rng.integers(ALPHA_MIN, ALPHA_MAX, endpoint=True)
         opacity = alpha_map(logo.alpha, 0, rng.bytes(SEED_BYTES), grid=pack_grid(CELLS, nodes))
         colours = logo_samples(logo.rgba, 3, 8).astype(np.uint8)
         result[window] = blend(result[window], colours, opacity)
