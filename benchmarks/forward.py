@@ -5,9 +5,9 @@
 Each round asks every way once about the same square retina with the logo at the same eight places,
 in another order. Ours is what a search pays for eight candidates: composing them on the canvas,
 normalising, the network, calibrated probabilities; `beside the eye` computes anew what the logo
-touches, as a search does, `whole` all; `on the GPU`, where torch finds one, takes the eight at once
-in half precision, as a search does there. The plain ways get normalised arrays one at a time and
-give logits. All have as many threads.
+touches, as a search does, `whole` all; `on the GPU`, with MEDLOCKER_DEVICE=cuda, takes the
+eight at once in half precision, as a search does there. The plain ways get normalised arrays one at
+a time and give logits. All have as many threads.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import build_network
+from medlocker_dicom.bundles.device import CPU
 from medlocker_dicom.bundles.engine import default_cache, exported
 from medlocker_dicom.bundles.models import Ensemble
 from medlocker_dicom.bundles.preprocess import normalise, retina_crop
 from medlocker_dicom.phantom import phantom
 from medlocker_dicom.pipeline.canvas import Canvas
 from medlocker_dicom.pipeline.models import load_models
-from medlocker_dicom.pipeline.population import Population
+from medlocker_dicom.pipeline.population import asked
 from medlocker_dicom.watermark.png import default_logo
 from medlocker_dicom.watermark.scale import scale_logo
 
@@ -76,9 +77,9 @@ def ways(classifier: Classifier) -> dict[str, Callable[[], object]]:
         "ours, beside the eye": lambda: near.probabilities(canvas.compose(genes)),
         "ours, whole": lambda: ensemble.probabilities(canvas.compose(genes)),
     }
-    if ensemble.on_device is not None:
-        population = Population(canvas, ensemble.on_device)
-        ours["ours, on the GPU"] = lambda: population.probabilities(genes)
+    if classifier.device != CPU:
+        together = asked(ensemble, canvas)
+        ours["ours, on the GPU"] = lambda: together(genes)
     return ours | {
         "plain ONNX Runtime": lambda: [session.run(None, {"image": one}) for one in arrays],
         "plain torch": lambda: [network(one) for one in tensors],

@@ -22,7 +22,8 @@
     │   ├── BundleMissingError          no such bundle                             0110
     │   ├── BundleFormatError           not a bundle, or a damaged one             0110
     │   ├── BundleDigestError           weights are not those that were named      0110
-    │   └── NoGradientError             networks that tell no gradient             0110
+    │   ├── NoGradientError             networks that tell no gradient             0110
+    │   └── DeviceError                 a GPU that does not do what it should      0110
     ├── KeyRefusedError             an identity, key file or grant is refused  exit 7
     │   ├── IdentityError               identity file unreadable or wrong secret   0124
     │   ├── KeyFileError                key file malformed                         0124
@@ -165,6 +166,10 @@ class BundleDigestError(BundleError):
 
 class NoGradientError(BundleError):
     """No network of an ensemble tells a gradient; a search does without."""
+
+
+class DeviceError(BundleError):
+    """A GPU fails, has no room, or answers otherwise than the CPU does."""
 
 
 class KeyRefusedError(MedLockerError):

@@ -1,8 +1,11 @@
-"""An ensemble on a GPU: whole populations at once, in half precision."""
+"""Where networks run in torch; an ensemble on a GPU: whole populations at once, halved."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -11,14 +14,60 @@ import torch
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD
+from medlocker_dicom.errors import DeviceError, MedLockerError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
 
     from medlocker_dicom.bundles.models import Classifier
+
+
+CPU: Final = torch.device("cpu")
+VARIABLE = "MEDLOCKER_DEVICE"
+"""Names the device; the CPU where it is not set."""
+
+
+def chosen_device() -> torch.device:
+    """Tell which device the user wants: ``cpu``, or ``cuda`` by itself or with a number.
+
+    Raises
+    ------
+    UsageError
+        It is none of these, or torch finds no such GPU.
+    """
+    name = os.environ.get(VARIABLE) or "cpu"
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d?))?", name):
+        raise UsageError(f"{VARIABLE} is {name!r}", "it may be cpu, cuda or cuda:1")
+    device = torch.device(name)
+    if device != CPU and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"{VARIABLE} is {name!r}, and torch {torch.__version__} finds no such GPU",
+            "leave the variable away, or install torch for the GPU's driver",
+        )
+    return device
+
+
+@contextmanager
+def computing(device: torch.device) -> Iterator[None]:
+    """Say that it is the device which fails, where it is not the CPU.
+
+    Raises
+    ------
+    DeviceError
+        What was done there failed.
+    """
+    try:
+        yield
+    except MedLockerError:
+        raise
+    except Exception as error:
+        if device.type == "cpu":
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DeviceError(f"{device}: {reason}", f"set {VARIABLE}=cpu to do without") from error
 
 
 class DeviceEnsemble:
@@ -38,15 +87,12 @@ class DeviceEnsemble:
     precision
         Theirs.
 
-    Attributes
-    ----------
-    trusted
-        Whether the answers were found to be those of the ensemble's engines; None before.
-
     Raises
     ------
     BundleFormatError
         A network does not load.
+    DeviceError
+        There is no room for it.
     """
 
     def __init__(
@@ -57,11 +103,12 @@ class DeviceEnsemble:
         precision: torch.dtype = torch.float16,
     ) -> None:
         self.device, self.precision = device, precision
-        self.trusted: bool | None = None
         self._classifiers, self._weights = classifiers, weights.tolist()
-        self._networks: list[nn.Module] = [
-            channels_last(build_network(one.bundle), device).to(precision) for one in classifiers
-        ]
+        with computing(device):
+            self._networks: list[nn.Module] = [
+                channels_last(build_network(one.bundle).to(precision), device)
+                for one in classifiers
+            ]
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -85,7 +132,9 @@ class DeviceEnsemble:
             one_each = np.eye(side, dtype=np.float32)
             shares = cv2.resize(one_each, (side, size), interpolation=cv2.INTER_AREA)
             rows = torch.from_numpy(shares).to(self.device)
-            images = (rows @ images @ rows.T).round()
+            images = rows @ images @ rows.T
+            # cv2 rounds halves up where it adds four px, and to the even otherwise.
+            images = (images + 0.5).floor() if side == 2 * size else images.round()
         mean, std = (images.new_tensor(one)[:, None, None] for one in (MEAN, STD))
         normal = (images / 255 - mean) / std
         return normal.to(self.precision, memory_format=torch.channels_last)

@@ -20,6 +20,7 @@ import onnxruntime
 import torch
 
 from medlocker_dicom.bundles.bundle import Bundle, build_network
+from medlocker_dicom.bundles.device import CPU, computing
 from medlocker_dicom.bundles.incremental import Incremental, Near
 from medlocker_dicom.errors import BundleFormatError, MedLockerError
 from medlocker_dicom.files import output_error
@@ -130,19 +131,18 @@ def near(engine: Engine, picture: NDArray[np.float32]) -> Engine:
 class TorchEngine:
     """The bundle's own network in torch: the reference for every other engine.
 
-    On a CUDA device where there is one, a whole batch at a time; else on the CPU, row by row.
+    On the CPU row by row, on another device a whole batch at a time.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = build_network(bundle).to(self._device)
+    def __init__(self, bundle: Bundle, device: torch.device = CPU) -> None:
+        self._bundle, self._device = bundle, device
+        with computing(device):
+            self._network = build_network(bundle).to(device)
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network."""
-        together = self._device.type == "cuda"
-        batches = [inputs] if together else [row[None] for row in inputs]
-        with torch.no_grad(), running(self._bundle, _size(inputs)):
+        batches = [row[None] for row in inputs] if self._device == CPU else [inputs]
+        with torch.no_grad(), running(self._bundle, _size(inputs)), computing(self._device):
             rows = [self._network(torch.from_numpy(b).to(self._device)).cpu() for b in batches]
             answer: NDArray[np.float32] = torch.cat(rows).numpy()
         return answer

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from medlocker_dicom.bundles.bundle import build_network
+from medlocker_dicom.bundles.device import computing
 from medlocker_dicom.bundles.engine import running
 from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD
@@ -72,7 +73,7 @@ class Gradients:
     Parameters
     ----------
     classifiers
-        Of the ensemble.
+        Of the ensemble, all on one device.
     weights
         beta, float64 (k,).
 
@@ -80,6 +81,8 @@ class Gradients:
     ------
     BundleFormatError
         A network does not load.
+    DeviceError
+        There is no room for it.
     """
 
     classifiers: Sequence[Classifier]
@@ -89,11 +92,12 @@ class Gradients:
 
     def __post_init__(self) -> None:
         """Load the networks."""
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = self.classifiers[0].device
         self._networks = []
         for one in self.classifiers:
             network = build_network(one.bundle).requires_grad_(requires_grad=False)
-            self._networks.append(channels_last(network, self._device))
+            with computing(self._device):
+                self._networks.append(channels_last(network, self._device))
 
     def __call__(
         self, image: NDArray[np.float32], target: int, view: View, turn: int
@@ -127,24 +131,27 @@ class Gradients:
             A network does not run.
         NoGradientError
             None of them tells one.
+        DeviceError
+            The GPU fails.
         """
-        leaf = torch.from_numpy(image).to(self._device).requires_grad_()
-        seen = _seen(leaf.permute(2, 0, 1)[None], view)
         models = len(self.classifiers)
-        for passed in range(models):
-            part = self._held((turn + passed) % models, seen, target)
-            if part.requires_grad:
-                (gradient,) = torch.autograd.grad(part, leaf)
-                if bool(gradient.isfinite().all()):
-                    result: NDArray[np.float32] = gradient.cpu().numpy()
-                    return result
+        with computing(self._device):
+            leaf = torch.from_numpy(image).to(self._device).requires_grad_()
+            seen = _seen(leaf.permute(2, 0, 1)[None], view)
+            for passed in range(models):
+                part = self._held((turn + passed) % models, seen, target)
+                if part.requires_grad:
+                    (gradient,) = torch.autograd.grad(part, leaf)
+                    if bool(gradient.isfinite().all()):
+                        result: NDArray[np.float32] = gradient.cpu().numpy()
+                        return result
         names = ", ".join(one.bundle.name for one in self.classifiers)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 
     def _held(self, number: int, seen: torch.Tensor, target: int) -> torch.Tensor:
         """Tell how much a model holds on to a class, times its weight."""
         classifier = self.classifiers[number]
-        with running(classifier.bundle, "torch"):
+        with running(classifier.bundle, "torch"), computing(self._device):
             logits = self._networks[number](_normalised(seen, classifier.size))[0]
         logits = logits / classifier.bundle.temperature
         others = torch.cat([logits[:target], logits[target + 1 :]])

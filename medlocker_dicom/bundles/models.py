@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from scipy.signal.windows import gaussian
 
-from medlocker_dicom.bundles.device import DeviceEnsemble
+from medlocker_dicom.bundles.device import CPU, DeviceEnsemble
 from medlocker_dicom.bundles.engine import near
 from medlocker_dicom.bundles.gradients import Gradients
 from medlocker_dicom.bundles.preprocess import crop_to_retina, normalise, resample, retina_at
@@ -20,6 +19,7 @@ from medlocker_dicom.lesions.discs import rival_discs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from numpy.typing import NDArray
 
     from medlocker_dicom.bundles.bundle import Bundle
@@ -39,6 +39,8 @@ class Classifier:
         Of kind ``dr-classifier``.
     engine
         Runs its network.
+    device
+        Where torch runs it: for gradients, and a GPU for whole populations.
 
     Raises
     ------
@@ -46,11 +48,12 @@ class Classifier:
         The bundle is of another kind.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, device: torch.device = CPU) -> None:
         if bundle.kind != "dr-classifier":
             raise BundleFormatError(f"{bundle.path}: a {bundle.kind}, not a dr-classifier")
         self.bundle = bundle
         self.size = bundle.input_size
+        self.device = device
         self._engine = engine
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -84,7 +87,7 @@ class Classifier:
 
     def near(self, inputs: NDArray[np.float32]) -> Classifier:
         """Give the same for what differs in a small box from inputs (1, 3, size, size)."""
-        return Classifier(self.bundle, near(self._engine, inputs))
+        return Classifier(self.bundle, near(self._engine, inputs), self.device)
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Grade a whole photograph uint8 (H, W, 3); float64 (classes,)."""
@@ -146,13 +149,9 @@ class Ensemble:
 
     @cached_property
     def on_device(self) -> DeviceEnsemble | None:
-        """The same on a GPU, loaded when first asked for; None without one, or room on it."""
-        if not torch.cuda.is_available():
-            return None
-        try:
-            return DeviceEnsemble(self.classifiers, self.weights, torch.device("cuda"))
-        except Exception:  # noqa: BLE001  drivers have no common base; the engines are loaded
-            return None
+        """The same on the classifiers' GPU, loaded when first asked for; None without one."""
+        device = self.classifiers[0].device
+        return None if device == CPU else DeviceEnsemble(self.classifiers, self.weights, device)
 
     def photograph(self, rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities of every model for a whole photograph uint8 (H, W, 3); (k, classes)."""

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from medlocker_dicom.bundles.bundle import read_bundle
+from medlocker_dicom.bundles.device import chosen_device
 from medlocker_dicom.bundles.engine import TorchEngine
 from medlocker_dicom.bundles.models import Classifier, Segmenter
 from medlocker_dicom.bundles.picture import list_images, read_rgb
@@ -39,7 +40,7 @@ class GradeImages:
     def run(self) -> None:
         """Grade every image."""
         bundle = read_bundle(Path(self.bundle_root).resolve())
-        classifier = Classifier(bundle, TorchEngine(bundle))
+        classifier = Classifier(bundle, TorchEngine(bundle, chosen_device()))
         paths = list_images(Path(self.images))
         rows = grade(classifier, paths).astype(np.float64).round(5).tolist()
         grades = {
@@ -73,7 +74,7 @@ class SegmentImages:
     def run(self) -> None:
         """Segment every image."""
         bundle = read_bundle(Path(self.bundle_root).resolve())
-        segmenter = Segmenter(bundle, TorchEngine(bundle))
+        segmenter = Segmenter(bundle, TorchEngine(bundle, chosen_device()))
         out = Path(self.output_dir)
         out.mkdir(parents=True, exist_ok=True)
         paths = list_images(Path(self.images))

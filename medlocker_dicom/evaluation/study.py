@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from medlocker_dicom.bundles.device import CPU
 from medlocker_dicom.bundles.models import Ensemble
 from medlocker_dicom.bundles.picture import read_rgb
 from medlocker_dicom.bundles.preprocess import crop_to_retina
@@ -241,6 +242,7 @@ class Study:
 
     def _key(self, condition: Condition, case: Case, content: str) -> str:
         models = sorted(f"{n} {c.bundle.weights_sha256}" for n, c in self.classifiers.items())
+        models += sorted({str(c.device) for c in self.classifiers.values()} - {str(CPU)})
         words = (condition.policy.digest, " ".join(condition.sources), self.logo.sha256.hex())
         attacks = str(self.attacks and ATTACKS_VERSION)
         rest = [self.segmenter.bundle.weights_sha256, attacks, content]

@@ -169,7 +169,7 @@ class Frame:
         parameters = replace(policy.parameters, canvas_width=canvas.size)
         batch = policy.batch_size
         if self.locker.ensemble.on_device is not None:
-            batch = min(parameters.population, MAXIMUM_BATCH)
+            batch = min(max(batch, parameters.population), MAXIMUM_BATCH)
 
         def holds(genes: Genes) -> bool:
             enough = len(self._judged) >= ASKED

@@ -10,6 +10,7 @@ from medlocker_dicom.bundles.bundle import (
     find_bundle,
     list_bundles,
 )
+from medlocker_dicom.bundles.device import chosen_device
 from medlocker_dicom.bundles.engine import OnnxEngine
 from medlocker_dicom.bundles.models import Classifier, Ensemble, Segmenter
 from medlocker_dicom.errors import BundleMissingError
@@ -29,7 +30,7 @@ ALL = "all"
 def load_models(
     names: Sequence[str], folder: Path | None = None, trusted: Collection[str] = ()
 ) -> tuple[Ensemble, Segmenter]:
-    """Load classifiers and the lesion segmenter.
+    """Load classifiers and the lesion segmenter, for the device that `chosen_device` tells.
 
     Parameters
     ----------
@@ -46,10 +47,11 @@ def load_models(
     BundleError
         One is missing, damaged, or of the wrong kind.
     UsageError
-        A trusted name is not among them.
+        A trusted name is not among them, or there is no such device.
     """
     bundles, segmenter = find_models(names, folder, trusted)
-    ensemble = Ensemble([Classifier(bundle, OnnxEngine(bundle)) for bundle in bundles])
+    device = chosen_device()
+    ensemble = Ensemble([Classifier(bundle, OnnxEngine(bundle), device) for bundle in bundles])
     return ensemble, Segmenter(segmenter, OnnxEngine(segmenter))
 
 
@@ -57,6 +59,7 @@ def find_models(
     names: Sequence[str], folder: Path | None = None, trusted: Collection[str] = ()
 ) -> tuple[list[Bundle], Bundle]:
     """Find the bundles of classifiers and of the segmenter, and load none; as `load_models`."""
+    chosen_device()
     folders = bundle_folders(folder)
     bundles = _chosen(names, folders, trusted)
     segmenter = find_bundle(SEGMENTER, folders, trusted)

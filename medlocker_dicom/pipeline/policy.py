@@ -17,7 +17,7 @@ PAPER = SearchParameters()
 
 @dataclass(frozen=True)
 class Policy:
-    """What the owner chose; two runs with equal policies give equal placements.
+    """What the owner chose; on a CPU, equal policies give equal placements.
 
     Attributes
     ----------

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from medlocker_dicom.bundles.device import VARIABLE, computing
+from medlocker_dicom.errors import DeviceError
 from medlocker_dicom.pipeline.canvas import KNOTS
 
 if TYPE_CHECKING:
@@ -18,34 +20,41 @@ if TYPE_CHECKING:
     from medlocker_dicom.pipeline.canvas import Canvas
     from medlocker_dicom.search.objective import GeneArray, Probabilities
 
-#: Probability by which half precision may differ: more than it does.
-_CLOSE: Final = 0.02
+CLOSE: Final = 0.02
+"""Probability by which half precision may differ: more than it does."""
 
 
 def asked(ensemble: Ensemble, canvas: Canvas) -> Probabilities:
     """Give what tells the ensemble's probabilities of a canvas' candidates.
 
-    A GPU is asked where there is one, once it answered as the engines do, and as long as it does
-    answer: not where it has no memory left, or a network is too wide for half precision.
+    Where the ensemble is on a GPU, the first candidate of each search is asked of the engines too.
+
+    Raises
+    ------
+    DeviceError
+        The GPU has no room for the networks. The answer raises it too: if the GPU fails, or says
+        another thing than the engines.
     """
-    near, device = ensemble.near(canvas.levels), ensemble.on_device
-
-    def one_by_one(genes: GeneArray) -> NDArray[np.float64]:
-        return near.probabilities(canvas.compose(genes))
-
+    device = ensemble.on_device
     if device is None:
-        return one_by_one
+        near = ensemble.near(canvas.levels)
+        return lambda genes: near.probabilities(canvas.compose(genes))
     population = Population(canvas, device)
+    agreed = False
 
     def together(genes: GeneArray) -> NDArray[np.float64]:
-        if device.trusted is False:
-            return one_by_one(genes)
+        nonlocal agreed
         found = population.probabilities(genes)
-        if device.trusted and found is not None:
-            return found
-        known = one_by_one(genes)
-        device.trusted = found is not None and bool(np.abs(found - known).max() <= _CLOSE)
-        return known
+        if not agreed:
+            known = ensemble.probabilities(canvas.compose(genes[:1]))
+            apart = float(np.abs(found[:1] - known).max())
+            if not apart <= CLOSE:
+                raise DeviceError(
+                    f"{device.device}: probabilities differ by {apart:.2g} from the CPU's",
+                    f"set {VARIABLE}=cpu to do without",
+                )
+            agreed = True
+        return found
 
     return together
 
@@ -64,13 +73,18 @@ class Population:
     def __init__(self, canvas: Canvas, ensemble: DeviceEnsemble) -> None:
         self._canvas, self._ensemble = canvas, ensemble
 
-    def probabilities(self, genes: GeneArray) -> NDArray[np.float64] | None:
-        """Ask about candidates int32 (n, 3); float64 (n, classes), or None if that fails."""
-        try:
-            answer = self._ensemble(self.compose(genes).permute(0, 3, 1, 2)).double().cpu().numpy()
-        except Exception:  # noqa: BLE001  neither networks nor devices have a common base
-            return None
-        return answer if np.isfinite(answer).all() else None
+    def probabilities(self, genes: GeneArray) -> NDArray[np.float64]:
+        """Ask about candidates int32 (n, 3); float64 (n, classes).
+
+        Raises
+        ------
+        DeviceError
+            The GPU fails.
+        """
+        with computing(self._ensemble.device):
+            answer = self._ensemble(self.compose(genes).permute(0, 3, 1, 2))
+            result: NDArray[np.float64] = answer.cpu().numpy().astype(np.float64)
+        return result
 
     def compose(self, genes: GeneArray) -> torch.Tensor:
         """Compose candidates as `Canvas.compose` does; float32 (n, size, size, 3)."""
