@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from medlocker_dicom.keyfile import FrameMark
     from medlocker_dicom.pipeline.compose import Covered
     from medlocker_dicom.pipeline.lock import Locker
+    from medlocker_dicom.search import Outcome
     from medlocker_dicom.watermark.logo import Logo
     from medlocker_dicom.watermark.placement import Placement
 
@@ -56,8 +57,11 @@ if TYPE_CHECKING:
 VERIFIED = 8
 #: Flips of the canvas that are asked about at full size, before one ends a search all the same.
 ASKED = 32
-#: Share of an alpha list's budget that goes to its place.
-PLACES = 0.4
+#: Of an alpha list's passes, the share that goes to its place; and what is enough for one list,
+#: place included. More passes go to lists at other places, where the ones before do not turn.
+PLACES, ENOUGH = 0.4, 120
+#: How far such places are apart, in logos.
+APART = 0.5
 #: What the models see of the canvas where no pipeline stands in between.
 CLEAN = View()
 #: What a gradient counts in forward passes.
@@ -166,7 +170,9 @@ class Frame:
         policy = self.locker.policy
         listing = policy.strategy == ALPHA_LIST
         stop = Stop.at_margin(policy.margin) if policy.margin > 0 else Stop.FIRST_FLIP
-        parameters = replace(policy.parameters, canvas_width=canvas.size)
+        places = math.ceil(PLACES * min(policy.budget, ENOUGH))
+        keep = max(policy.parameters.keep, places)
+        parameters = replace(policy.parameters, canvas_width=canvas.size, keep=keep)
         batch = policy.batch_size
         if self.locker.ensemble.on_device is not None:
             batch = min(max(batch, parameters.population), MAXIMUM_BATCH)
@@ -179,7 +185,7 @@ class Frame:
             asked(self.locker.ensemble, canvas),
             self.target,
             batch_size=batch,
-            budget=math.ceil(PLACES * policy.budget) if listing else policy.budget,
+            budget=places if listing else policy.budget,
             stop=Stop.NEVER if listing else stop,
             objective=Objective.MARGIN if policy.strategy == "guided" else Objective.PROBABILITY,
             holds=holds,
@@ -201,21 +207,33 @@ class Frame:
         left = policy.budget - found.forward_passes
         if policy.strategy != ALPHA_LIST or left < GRADIENT:
             return plain
-        start = best[0].genes
-        cells, nodes = self.alpha_list(canvas, start, left)
+        lists = max(1, round(left / (ENOUGH * (1 - PLACES))))
+        starts = far_apart(found.candidates, APART * max(canvas.logo_size))[:lists]
+        listed: list[Placement] = []
+        for start in starts:
+            made = self.listed(canvas, logo, start, left // len(starts))
+            if made is not None:
+                listed.append(made)
+                if self.judged(made, logo)[0] > policy.margin:
+                    break
+        return [*listed, *plain[:2]] if listed else plain
+
+    def listed(self, canvas: Canvas, logo: Logo, start: Genes, passes: int) -> Placement | None:
+        """Give the placement with the list that is found at one place, as legible as it must be."""
+        cells, nodes = self.alpha_list(canvas, start, passes)
         for share in FLATTER:
             flat = flattened(nodes, share)
             grid = pack_grid(cells, flat)
-            listed = canvas.placement(round(flat.mean()), start.x, start.y, grid)
-            if self.legibility(listed, logo) >= policy.legibility:
-                return [listed, *plain[:2]]
-        return plain
+            placement = canvas.placement(round(flat.mean()), start.x, start.y, grid)
+            if self.legibility(placement, logo) >= self.locker.policy.legibility:
+                return placement
+        return None
 
     def alpha_list(
         self, canvas: Canvas, start: Genes, passes: int
     ) -> tuple[int, NDArray[np.uint8]]:
         """Search the list at one place: a grid's cells, and its nodes."""
-        ensemble, turns = self.locker.ensemble, count()
+        ensemble, turns, before = self.locker.ensemble, count(), self.passes
         models = len(ensemble.classifiers)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -232,7 +250,7 @@ class Frame:
         try:
             return parameters.cells, optimise(canvas, gradient, start, parameters)
         except NoGradientError:
-            parameters = ListParameters(steps=passes - math.ceil(self.passes))
+            parameters = ListParameters(steps=passes - math.ceil(self.passes - before))
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
 
@@ -282,6 +300,16 @@ class Frame:
             mean = checked((self.locker.ensemble.weights @ after)[None], 1, self.target)[0]
             self._judged[placement] = margin_of(mean, self.target), after
         return self._judged[placement]
+
+
+def far_apart(candidates: Sequence[Outcome], distance: float) -> list[Genes]:
+    """Pick candidates, the best first, that lie so many px of the canvas from all picked before."""
+    picked: list[Genes] = []
+    for one in candidates:
+        x, y = one.genes[1:]
+        if all(max(abs(x - other.x), abs(y - other.y)) >= distance for other in picked):
+            picked.append(one.genes)
+    return picked
 
 
 def flattened(nodes: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
