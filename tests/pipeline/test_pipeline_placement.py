@@ -28,14 +28,16 @@ from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
 from medlocker_dicom.lesions.fov import field_of_view
 from medlocker_dicom.lesions.positions import Mode
-from medlocker_dicom.pipeline.frame import ASKED, VERIFIED, Frame
+from medlocker_dicom.pipeline.canvas import Canvas
+from medlocker_dicom.pipeline.frame import ASKED, VERIFIED, Frame, far_apart
 from medlocker_dicom.pipeline.lock import lock
 from medlocker_dicom.pipeline.record import FrameRecord
-from medlocker_dicom.search import ListParameters
+from medlocker_dicom.search import Genes, ListParameters, Outcome
 from medlocker_dicom.watermark.alpha import alpha_map
 from medlocker_dicom.watermark.blend import blend, logo_samples
 from medlocker_dicom.watermark.logo import Logo
 from medlocker_dicom.watermark.placement import Placement
+from tiny_bundles import write_without_gradient
 
 Find = Callable[[NDArray[np.uint8]], Mask]
 
@@ -275,3 +277,90 @@ def test_a_list_is_flattened_until_the_logo_can_be_read(tiny_bundles: Path) -> N
     assert 0 < np.ptp(flatter) < np.ptp(nodes)
     assert abs(flatter.mean() - nodes.mean()) < 1
     assert not placed(2)[0].grid
+
+
+def with_lists(
+    monkeypatch: pytest.MonkeyPatch, ensemble: Ensemble, budget: int, margin: float
+) -> tuple[FrameRecord, list[tuple[Genes, int]]]:
+    """Lock by lists of opacities; with the places that these were tried at, and their passes."""
+    tried: list[tuple[Genes, int]] = []
+    find = Frame.alpha_list
+
+    def noted(
+        self: Frame, canvas: Canvas, start: Genes, passes: int
+    ) -> tuple[int, NDArray[np.uint8]]:
+        tried.append((start, passes))
+        return find(self, canvas, start, passes)
+
+    monkeypatch.setattr(Frame, "alpha_list", noted)
+    policy = replace(QUICK, strategy="alpha-list", budget=budget, margin=margin)
+    return make_locked(policy=policy, ensemble=ensemble).record.frames[0], tried
+
+
+@pytest.mark.parametrize("blind", [False, True])
+@pytest.mark.parametrize(("budget", "lists"), [(60, 1), (120, 1), (200, 2), (350, 4)])
+def test_a_budget_for_several_lists(
+    tiny_bundles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: int,
+    lists: int,
+    *,
+    blind: bool,
+) -> None:
+    """Where no list leads as far as it should, each is at a place of its own, within the budget."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    if blind:
+        path = write_without_gradient(tmp_path / "dr_classifier_blind")
+        bundle = find_bundle(path.name, [tmp_path], (path.name,))
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    frame, tried = with_lists(monkeypatch, ensemble, budget, 1.0)
+    assert len(tried) == lists
+    assert frame.queries == min(0.4 * budget, 48)
+    assert sum(passes for _, passes in tried) > budget - frame.queries - lists
+    assert frame.queries + 3 < frame.forward_passes <= budget
+    places = [np.array(start[1:]) for start, _ in tried]
+    for n, place in enumerate(places):
+        assert all(np.abs(place - other).max() >= 8 for other in places[:n])  # half a logo
+
+
+def test_a_list_that_is_enough(tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first one turns the grade by the margin, no other is tried."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    frame, tried = with_lists(monkeypatch, ensemble, 350, 0.1)
+    assert frame.flipped
+    assert len(tried) == 1
+    assert frame.forward_passes < 150
+
+
+def test_the_best_of_several_lists_is_taken(
+    tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More lists never lead less far, and are what the lock ends with where they lead further."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle))])
+    made: list[tuple[Placement, float]] = []
+    find = Frame.listed
+
+    def noted(
+        self: Frame, canvas: Canvas, logo: Logo, start: Genes, passes: int
+    ) -> Placement | None:
+        placement = find(self, canvas, logo, start, passes)
+        assert placement is not None
+        made.append((placement, self.judged(placement, logo)[0]))
+        return placement
+
+    monkeypatch.setattr(Frame, "listed", noted)
+    frame, _ = with_lists(monkeypatch, ensemble, 350, 1.0)
+    best, _ = max(made, key=lambda one: one[1])
+    assert frame.placement == (best.x, best.y, best.alpha)
+    assert len({round(lead, 6) for _, lead in made}) == len(made) == 4
+
+
+def test_places_far_apart() -> None:
+    """The best first, and none nearer to a picked one than it may be, by rows or by columns."""
+    genes = [(200, 5, 5), (100, 12, 14), (255, 15, 5), (255, 14, 5), (101, 15, 15), (100, 5, 15)]
+    found = far_apart([Outcome(Genes(*one), 0.5, 0.0, flipped=False) for one in genes], 10)
+    assert found == [genes[0], genes[2], genes[4], genes[5]]
+    assert far_apart([], 10) == []
