@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CPU: Final = torch.device("cpu")
 VARIABLE = "MEDLOCKER_DEVICE"
 """Names the device; the CPU where it is not set."""
+WITHOUT: Final = f"set {VARIABLE}=cpu to do without"
+"""The hint where one fails."""
 
 
 def chosen_device() -> torch.device:
@@ -67,7 +69,7 @@ def computing(device: torch.device) -> Iterator[None]:
         if device.type == "cpu":
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DeviceError(f"{device}: {reason}", f"set {VARIABLE}=cpu to do without") from error
+        raise DeviceError(f"{device}: {reason}", WITHOUT) from error
 
 
 class DeviceEnsemble:

@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional
 
 from medlocker_dicom.bundles.bundle import build_network
-from medlocker_dicom.bundles.device import computing
+from medlocker_dicom.bundles.device import CPU, WITHOUT, computing
 from medlocker_dicom.bundles.engine import running
 from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD
-from medlocker_dicom.errors import NoGradientError
+from medlocker_dicom.errors import DeviceError, NoGradientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,6 +145,8 @@ class Gradients:
                     if bool(gradient.isfinite().all()):
                         result: NDArray[np.float32] = gradient.cpu().numpy()
                         return result
+                    if self._device != CPU:
+                        raise DeviceError(f"{self._device}: gradients that are no numbers", WITHOUT)
         names = ", ".join(one.bundle.name for one in self.classifiers)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 

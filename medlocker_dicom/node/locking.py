@@ -15,6 +15,7 @@ from medlocker_dicom.dicom.fundus import decode_fundus
 from medlocker_dicom.dicom.reading import read_file
 from medlocker_dicom.dicom.writing import to_bytes
 from medlocker_dicom.errors import (
+    DeviceError,
     DiskFullError,
     DuplicateInstanceError,
     MedLockerError,
@@ -98,7 +99,7 @@ class Locking:
         queue.begin(self.ledger, object_id)
         try:
             return self._process(row)
-        except (OutputError, VaultError) as error:
+        except (OutputError, VaultError, DeviceError) as error:
             longest = _LONGEST_FULL_S if isinstance(error, DiskFullError) else LONGEST_DELAY_S
             self._back.postpone(row, error, str(error), error.hint, longest_s=longest)
         except MedLockerError as error:

@@ -58,7 +58,8 @@ VERIFIED = 8
 #: Flips of the canvas that are asked about at full size, before one ends a search all the same.
 ASKED = 32
 #: Of an alpha list's passes, the share that goes to its place; and what is enough for one list,
-#: place included. More passes go to lists at other places, where the ones before do not turn.
+#: place included. Twice its share and more go to lists at other places, as long as none leads by
+#: the policy's margin.
 PLACES, ENOUGH = 0.4, 120
 #: How far such places are apart, in logos.
 APART = 0.5
@@ -99,7 +100,7 @@ class Frame:
         # The instance's UID enters the seed: equal photographs need not get equal locks.
         uid = str(source.ds.SOPInstanceUID).encode()
         self.draws = np.random.default_rng([locker.policy.seed, number, *uid])
-        self.passes = 0.0
+        self.passes = 0
         self._judged: dict[Placement, tuple[float, NDArray[np.float64]]] = {}
 
     def lock(self, pixels: Pixels) -> tuple[FrameMark, Logo, FrameRecord]:
@@ -116,7 +117,7 @@ class Frame:
             placement.y : placement.y + logo.height, placement.x : placement.x + logo.width
         ]
         ensemble = self.locker.ensemble
-        mean, passes = ensemble.weights @ after, found.forward_passes + math.ceil(self.passes)
+        mean, passes = ensemble.weights @ after, found.forward_passes + self.passes
         if placement.grid:
             history.append((passes, round(float(mean[self.target]), 5)))
         record = FrameRecord(
@@ -207,7 +208,7 @@ class Frame:
         left = policy.budget - found.forward_passes
         if policy.strategy != ALPHA_LIST or left < GRADIENT:
             return plain
-        lists = max(1, round(left / (ENOUGH * (1 - PLACES))))
+        lists = max(1, int(left / (ENOUGH * (1 - PLACES))))
         starts = far_apart(found.candidates, APART * max(canvas.logo_size))[:lists]
         listed: list[Placement] = []
         for start in starts:
@@ -233,26 +234,28 @@ class Frame:
         self, canvas: Canvas, start: Genes, passes: int
     ) -> tuple[int, NDArray[np.uint8]]:
         """Search the list at one place: a grid's cells, and its nodes."""
-        ensemble, turns, before = self.locker.ensemble, count(), self.passes
+        ensemble, turns = self.locker.ensemble, count()
         models = len(ensemble.classifiers)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
             """Ask one model, each in its turn; every second round through a stranger's pipeline."""
             turn = next(turns)
             view = draw_view(self.draws) if turn // models % 2 else CLEAN
-            found = ensemble.gradients(image, self.target, view, turn)
-            self.passes += GRADIENT / models
-            return found
+            return ensemble.gradients(image, self.target, view, turn)
 
         parameters = ListParameters(steps=passes * models // GRADIENT)
         finest = max(*canvas.logo_size, min(CELLS))  # finer cells would not be seen
         parameters = replace(parameters, cells=min(parameters.cells, finest))
         try:
-            return parameters.cells, optimise(canvas, gradient, start, parameters)
+            nodes = optimise(canvas, gradient, start, parameters)
         except NoGradientError:
-            parameters = ListParameters(steps=passes - math.ceil(self.passes - before))
+            spent = GRADIENT * (next(turns) - 1) // models  # the last one told nothing
+            self.passes += spent
+            parameters = ListParameters(steps=passes - spent)
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
+        self.passes += math.ceil(GRADIENT * next(turns) / models)
+        return parameters.cells, nodes
 
     def composed(self, placement: Placement, logo: Logo) -> tuple[Pixels, Covered]:
         """Blend at full size: a copy of the frame (H, W, C), and what is under the logo."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from medlocker_dicom.bundles.device import VARIABLE, computing
+from medlocker_dicom.bundles.device import WITHOUT, computing
 from medlocker_dicom.errors import DeviceError
 from medlocker_dicom.pipeline.canvas import KNOTS
 
@@ -27,7 +27,8 @@ CLOSE: Final = 0.02
 def asked(ensemble: Ensemble, canvas: Canvas) -> Probabilities:
     """Give what tells the ensemble's probabilities of a canvas' candidates.
 
-    Where the ensemble is on a GPU, the first candidate of each search is asked of the engines too.
+    Where the ensemble is on a GPU, the first candidate of each search is asked of the engines too,
+    which is not counted.
 
     Raises
     ------
@@ -50,8 +51,7 @@ def asked(ensemble: Ensemble, canvas: Canvas) -> Probabilities:
             apart = float(np.abs(found[:1] - known).max())
             if not apart <= CLOSE:
                 raise DeviceError(
-                    f"{device.device}: probabilities differ by {apart:.2g} from the CPU's",
-                    f"set {VARIABLE}=cpu to do without",
+                    f"{device.device}: probabilities differ by {apart:.2g} from the CPU's", WITHOUT
                 )
             agreed = True
         return found
@@ -79,11 +79,13 @@ class Population:
         Raises
         ------
         DeviceError
-            The GPU fails.
+            The GPU fails, or a network is too wide for its precision.
         """
         with computing(self._ensemble.device):
             answer = self._ensemble(self.compose(genes).permute(0, 3, 1, 2))
             result: NDArray[np.float64] = answer.cpu().numpy().astype(np.float64)
+        if not np.isfinite(result).all():
+            raise DeviceError(f"{self._ensemble.device}: answers that are no numbers", WITHOUT)
         return result
 
     def compose(self, genes: GeneArray) -> torch.Tensor:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from desk import Desk, owned
 from medlocker_dicom.database import place_of
-from medlocker_dicom.errors import DiskFullError, VaultBusyError
+from medlocker_dicom.errors import DeviceError, DiskFullError, VaultBusyError
 from medlocker_dicom.keyfile import load_identity
 from medlocker_dicom.node import commitment, logs
 from medlocker_dicom.node import ledger as queue
@@ -280,11 +280,14 @@ def test_a_held_object_goes_on_when_the_route_is_mended(shop: Shop) -> None:
     assert shop.state(one) == (State.DONE, "")
 
 
-@pytest.mark.parametrize("error", [DiskFullError("no space left"), VaultBusyError("busy")])
+@pytest.mark.parametrize(
+    "error",
+    [DiskFullError("no space left"), VaultBusyError("busy"), DeviceError("cuda: out of memory")],
+)
 def test_what_passes_by_itself_is_tried_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """A full disk, a vault that is held: the object waits, and says for what."""
+    """A full disk, a vault that is held, a GPU: the object waits, and says for what."""
     one = shop.receive(shop.desk.eye("a.dcm"))
     with monkeypatch.context() as patch:
         patch.setattr(Lockers, "make", lambda *_: (_ for _ in ()).throw(error))

@@ -298,7 +298,9 @@ def with_lists(
 
 
 @pytest.mark.parametrize("blind", [False, True])
-@pytest.mark.parametrize(("budget", "lists"), [(60, 1), (120, 1), (200, 2), (350, 4)])
+@pytest.mark.parametrize(
+    ("budget", "lists"), [(60, 1), (120, 1), (191, 1), (192, 2), (200, 2), (350, 4)]
+)
 def test_a_budget_for_several_lists(
     tiny_bundles: Path,
     tmp_path: Path,
@@ -317,11 +319,24 @@ def test_a_budget_for_several_lists(
     frame, tried = with_lists(monkeypatch, ensemble, budget, 1.0)
     assert len(tried) == lists
     assert frame.queries == min(0.4 * budget, 48)
-    assert sum(passes for _, passes in tried) > budget - frame.queries - lists
-    assert frame.queries + 3 < frame.forward_passes <= budget
+    share = (budget - frame.queries) // lists
+    assert [passes for _, passes in tried] == [share] * lists
+    spent = share if blind else share // 3 * 3
+    assert frame.forward_passes == frame.queries + lists * spent
     places = [np.array(start[1:]) for start, _ in tried]
     for n, place in enumerate(places):
         assert all(np.abs(place - other).max() >= 8 for other in places[:n])  # half a logo
+
+
+@pytest.mark.parametrize("models", [2, 3, 5, 7])
+@pytest.mark.parametrize("budget", [4, 5, 40, 120, 200])
+def test_passes_of_several_models(tiny_bundles: Path, models: int, budget: int) -> None:
+    """Gradients of one model each are counted by their shares, and stay within the budget."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle)) for _ in range(models)])
+    policy = replace(QUICK, strategy="alpha-list", budget=budget, margin=1.0)
+    (frame,) = make_locked(policy=policy, ensemble=ensemble).record.frames
+    assert budget - 3 < frame.forward_passes <= budget
 
 
 def test_a_list_that_is_enough(tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
