@@ -85,7 +85,7 @@ def lock(  # noqa: PLR0913  one parameter an option
         typer.Option(
             min=1,
             max=100_000,
-            help="Most forward passes a frame; beyond 120 alpha-list tries further places.",
+            help="Most forward passes a frame; from 192 on alpha-list tries further places.",
         ),
     ] = 120,
     margin: Annotated[
