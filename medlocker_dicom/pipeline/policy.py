@@ -43,7 +43,8 @@ class Policy:
     seed
         Of the search.
     batch_size
-        Candidates computed together; changes results by rounding at most.
+        Candidates computed together, on a GPU at least a population of `parameters`; changes
+        results by rounding at most.
     codec
         Of the locked pixels: ``uncompressed``, ``rle``, ``jpegls`` or ``j2k``.
     parameters
