@@ -76,6 +76,11 @@ class MedLockerError(Exception):
         self.hint = hint
 
 
+def first_line(error: Exception) -> str:
+    """Quote an error of a library, which may go on for pages or say nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class UsageError(MedLockerError):
     """An option or an argument of a command is unusable."""
 

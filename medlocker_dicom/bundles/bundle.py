@@ -28,6 +28,7 @@ from medlocker_dicom.errors import (
     BundleFormatError,
     BundleMissingError,
     UsageError,
+    first_line,
 )
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def build_network(bundle: Bundle) -> nn.Module:
     except BundleFormatError:
         raise
     except Exception as error:  # what a foreign network or a damaged pickle raises is unbounded
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BundleFormatError(
             f"{bundle.path}: the weights do not load into the network: {reason}",
             "restore the bundle from its source",

@@ -14,7 +14,7 @@ import torch
 from medlocker_dicom.bundles.bundle import build_network
 from medlocker_dicom.bundles.networks import channels_last
 from medlocker_dicom.bundles.preprocess import MEAN, STD
-from medlocker_dicom.errors import DeviceError, MedLockerError, UsageError
+from medlocker_dicom.errors import DeviceError, MedLockerError, UsageError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from medlocker_dicom.bundles.bundle import Bundle
     from medlocker_dicom.bundles.models import Classifier
-
 
 CPU: Final = torch.device("cpu")
 VARIABLE = "MEDLOCKER_DEVICE"
@@ -68,8 +68,30 @@ def computing(device: torch.device) -> Iterator[None]:
     except Exception as error:
         if device.type == "cpu":
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DeviceError(f"{device}: {reason}", WITHOUT) from error
+
+
+def load_onto(
+    device: torch.device, bundle: Bundle, precision: torch.dtype = torch.float32
+) -> nn.Module:
+    """Build a bundle's network on a device.
+
+    Raises
+    ------
+    BundleFormatError
+        It does not load.
+    DeviceError
+        There is no room for it.
+    """
+    with computing(device):
+        return channels_last(build_network(bundle).to(precision), device)
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """Bring levels float32 (B, 3, S, S) into the classifiers' range, as `preprocess.normalise`."""
+    mean, std = (images.new_tensor(one)[:, None, None] for one in (MEAN, STD))
+    return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 class DeviceEnsemble:
@@ -91,10 +113,8 @@ class DeviceEnsemble:
 
     Raises
     ------
-    BundleFormatError
-        A network does not load.
-    DeviceError
-        There is no room for it.
+    BundleFormatError, DeviceError
+        As of `load_onto`.
     """
 
     def __init__(
@@ -106,11 +126,7 @@ class DeviceEnsemble:
     ) -> None:
         self.device, self.precision = device, precision
         self._classifiers, self._weights = classifiers, weights.tolist()
-        with computing(device):
-            self._networks: list[nn.Module] = [
-                channels_last(build_network(one.bundle).to(precision), device)
-                for one in classifiers
-            ]
+        self._networks = [load_onto(device, one.bundle, precision) for one in classifiers]
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -118,7 +134,7 @@ class DeviceEnsemble:
 
         The answer is the models' mean (eq. 8), float32 (B, classes).
         """
-        seen = {one.size: self._normalised(images, one.size) for one in self._classifiers}
+        seen = {one.size: self._inputs(images, one.size) for one in self._classifiers}
         answers = [
             weight * (network(seen[one.size]).float() / one.bundle.temperature).softmax(1)
             for one, network, weight in zip(
@@ -127,7 +143,7 @@ class DeviceEnsemble:
         ]
         return torch.stack(answers).sum(0)
 
-    def _normalised(self, images: torch.Tensor, size: int) -> torch.Tensor:
+    def _inputs(self, images: torch.Tensor, size: int) -> torch.Tensor:
         """Bring crops to a model's size, as `preprocess.resample` does, and into its range."""
         side = images.shape[-1]
         if size != side:
@@ -137,6 +153,4 @@ class DeviceEnsemble:
             images = rows @ images @ rows.T
             # cv2 rounds halves up where it adds four px, and to the even otherwise.
             images = (images + 0.5).floor() if side == 2 * size else images.round()
-        mean, std = (images.new_tensor(one)[:, None, None] for one in (MEAN, STD))
-        normal = (images / 255 - mean) / std
-        return normal.to(self.precision, memory_format=torch.channels_last)
+        return normalised(images).to(self.precision)

@@ -22,7 +22,7 @@ import torch
 from medlocker_dicom.bundles.bundle import Bundle, build_network
 from medlocker_dicom.bundles.device import CPU, computing
 from medlocker_dicom.bundles.incremental import Incremental, Near
-from medlocker_dicom.errors import BundleFormatError, MedLockerError
+from medlocker_dicom.errors import BundleFormatError, MedLockerError, first_line
 from medlocker_dicom.files import output_error
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def running(bundle: Bundle, where: str) -> Iterator[None]:
     except (MedLockerError, OSError):
         raise
     except Exception as error:  # neither foreign networks nor the runtime have a common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BundleFormatError(
             f"{bundle.path}: the network does not run on {where}: {reason}",
             "check network_def and input_size",

@@ -10,11 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from medlocker_dicom.bundles.bundle import build_network
-from medlocker_dicom.bundles.device import CPU, WITHOUT, computing
+from medlocker_dicom.bundles.device import CPU, WITHOUT, computing, load_onto, normalised
 from medlocker_dicom.bundles.engine import running
-from medlocker_dicom.bundles.networks import channels_last
-from medlocker_dicom.bundles.preprocess import MEAN, STD
 from medlocker_dicom.errors import DeviceError, NoGradientError
 
 if TYPE_CHECKING:
@@ -79,10 +76,8 @@ class Gradients:
 
     Raises
     ------
-    BundleFormatError
-        A network does not load.
-    DeviceError
-        There is no room for it.
+    BundleFormatError, DeviceError
+        As of `load_onto`.
     """
 
     classifiers: Sequence[Classifier]
@@ -95,9 +90,8 @@ class Gradients:
         self._device = self.classifiers[0].device
         self._networks = []
         for one in self.classifiers:
-            network = build_network(one.bundle).requires_grad_(requires_grad=False)
-            with computing(self._device):
-                self._networks.append(channels_last(network, self._device))
+            network = load_onto(self._device, one.bundle)
+            self._networks.append(network.requires_grad_(requires_grad=False))
 
     def __call__(
         self, image: NDArray[np.float32], target: int, view: View, turn: int
@@ -154,7 +148,7 @@ class Gradients:
         """Tell how much a model holds on to a class, times its weight."""
         classifier = self.classifiers[number]
         with running(classifier.bundle, "torch"), computing(self._device):
-            logits = self._networks[number](_normalised(seen, classifier.size))[0]
+            logits = self._networks[number](_inputs(seen, classifier.size))[0]
         logits = logits / classifier.bundle.temperature
         others = torch.cat([logits[:target], logits[target + 1 :]])
         held = functional.softplus(logits[target] - others.max() + 1)
@@ -183,10 +177,9 @@ def _loss_of_jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     return torch.from_numpy(back - plain).permute(2, 0, 1)[None].to(image.device)
 
 
-def _normalised(image: torch.Tensor, size: int) -> torch.Tensor:
+def _inputs(image: torch.Tensor, size: int) -> torch.Tensor:
     """Bring (1, 3, s, s) to what a classifier expects."""
     if image.shape[-1] != size:
         smaller = image.shape[-1] > size
         image = functional.interpolate(image, (size, size), mode="bilinear", antialias=smaller)
-    mean, std = image.new_tensor(MEAN)[:, None, None], image.new_tensor(STD)[:, None, None]
-    return ((image / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    return normalised(image)

@@ -238,10 +238,10 @@ def test_a_lock_by_a_device_that_fails(ensemble: Ensemble, strategy: str) -> Non
     assert "MEDLOCKER_DEVICE=cpu" in caught.value.hint
 
 
-def test_gradients_on_a_device_that_fails(ensemble: Ensemble) -> None:
+def test_gradients_on_a_device_that_fails(ensemble: Ensemble, export_cache: Path) -> None:
     """The same error, not one that blames the bundle."""
     graders = [
-        Classifier(one.bundle, OnnxEngine(one.bundle), torch.device("meta"))
+        Classifier(one.bundle, OnnxEngine(one.bundle, export_cache), torch.device("meta"))
         for one in ensemble.classifiers
     ]
     image = make_canvas(64).levels.astype(np.float32)
@@ -252,7 +252,7 @@ def test_gradients_on_a_device_that_fails(ensemble: Ensemble) -> None:
 
 
 def test_a_network_that_breaks_on_a_device(
-    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+    ensemble: Ensemble, export_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its own layers: it is the device that is named, and on the CPU the bundle."""
 
@@ -263,7 +263,7 @@ def test_a_network_that_breaks_on_a_device(
     image = make_canvas(64).levels.astype(np.float32)
     bundle = ensemble.classifiers[0].bundle
     for device, error in (("meta", DeviceError), ("cpu", BundleFormatError)):
-        grader = Classifier(bundle, OnnxEngine(bundle), torch.device(device))
+        grader = Classifier(bundle, OnnxEngine(bundle, export_cache), torch.device(device))
         with pytest.raises(error, match="no room"):
             Ensemble([grader]).gradients(image, 1, View(), 0)
 
