@@ -74,6 +74,11 @@ class Gradients:
     weights
         beta, float64 (k,).
 
+    Attributes
+    ----------
+    device
+        Theirs.
+
     Raises
     ------
     BundleFormatError, DeviceError
@@ -83,41 +88,71 @@ class Gradients:
     classifiers: Sequence[Classifier]
     weights: NDArray[np.float64]
     _networks: list[nn.Module] = field(init=False, repr=False)
-    _device: torch.device = field(init=False, repr=False)
+    device: torch.device = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Load the networks."""
-        self._device = self.classifiers[0].device
+        self.device = self.classifiers[0].device
         self._networks = []
         for one in self.classifiers:
-            network = load_onto(self._device, one.bundle)
+            network = load_onto(self.device, one.bundle)
             self._networks.append(network.requires_grad_(requires_grad=False))
 
-    def __call__(
-        self, image: NDArray[np.float32], target: int, view: View, turn: int
-    ) -> NDArray[np.float32]:
-        """Tell what each px does for one model of the ensemble to hold on to a class.
+    def away_from(self, target: int) -> Away:
+        """Begin to lead an image away from a class."""
+        return Away(self, target)
 
-        The objective is ``log(1 + exp(z_t - max z_j + 1))`` over j other than t, times the model's
-        weight, z being the calibrated logits: no model that is turned far enough takes effort from
-        the others.
+    def told(self, number: int, seen: torch.Tensor) -> torch.Tensor:
+        """Ask a model about levels (1, 3, s, s): logarithms (classes,) of its share of eq. 8."""
+        classifier = self.classifiers[number]
+        with running(classifier.bundle, "torch"), computing(self.device):
+            logits = self._networks[number](_inputs(seen, classifier.size))[0]
+        share = float(np.log(self.weights[number]))
+        told: torch.Tensor = (logits / classifier.bundle.temperature).log_softmax(0) + share
+        return told
+
+
+class Away:
+    """Leads an image, as it changes, away from a class: asks one model after the other.
+
+    Parameters
+    ----------
+    gradients
+        The models.
+    target
+        The class.
+    """
+
+    def __init__(self, gradients: Gradients, target: int) -> None:
+        self._models, self._target = gradients, target
+        self._turn = 0
+        self._told: dict[int, torch.Tensor] = {}
+
+    @property
+    def turned(self) -> bool:
+        """Whether another class leads in the mean (eq. 8) of what each model told last."""
+        everyone = len(self._told) == len(self._models.classifiers)
+        return everyone and float(self._lead(list(self._told.values()))) < 0
+
+    def __call__(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+        """Tell what each px does for the class, by the model whose turn it is.
+
+        The objective is ``log(1 + e P_t / max P_j)`` over j other than t, P being the mean (eq. 8)
+        of what the model tells and of what the others told last: so the models agree on a class,
+        and none that is turned far enough takes effort from the others. It is the next one's turn
+        where a model tells no gradient, or one that is no number.
 
         Parameters
         ----------
         image
             float32 (S, S, 3) RGB, 0 to 255.
-        target
-            The class to lead away from.
         view
             What is done to the image first.
-        turn
-            Says whose turn it is, one model after the other; the next one's where that tells no
-            gradient, or one that is no number.
 
         Returns
         -------
         ndarray
-            float32 (S, S, 3): its gradient by `image`.
+            float32 (S, S, 3): the objective's gradient by `image`.
 
         Raises
         ------
@@ -128,31 +163,33 @@ class Gradients:
         DeviceError
             The GPU fails.
         """
-        models = len(self.classifiers)
-        with computing(self._device):
-            leaf = torch.from_numpy(image).to(self._device).requires_grad_()
+        models, device = self._models.classifiers, self._models.device
+        first, self._turn = self._turn, self._turn + 1
+        with computing(device):
+            leaf = torch.from_numpy(image).to(device).requires_grad_()
             seen = _seen(leaf.permute(2, 0, 1)[None], view)
-            for passed in range(models):
-                part = self._held((turn + passed) % models, seen, target)
-                if part.requires_grad:
-                    (gradient,) = torch.autograd.grad(part, leaf)
-                    if bool(gradient.isfinite().all()):
-                        result: NDArray[np.float32] = gradient.cpu().numpy()
-                        return result
-                    if self._device != CPU:
-                        raise DeviceError(f"{self._device}: gradients that are no numbers", WITHOUT)
-        names = ", ".join(one.bundle.name for one in self.classifiers)
+            for passed in range(len(models)):
+                number = (first + passed) % len(models)
+                told = self._models.told(number, seen)
+                self._told[number] = told.detach()
+                if not told.requires_grad:
+                    continue
+                others = [one for n, one in self._told.items() if n != number]
+                held = functional.softplus(self._lead([told, *others]) + 1)
+                (gradient,) = torch.autograd.grad(held, leaf)
+                if bool(gradient.isfinite().all()):
+                    result: NDArray[np.float32] = gradient.cpu().numpy()
+                    return result
+                if device != CPU:
+                    raise DeviceError(f"{device}: gradients that are no numbers", WITHOUT)
+        names = ", ".join(one.bundle.name for one in models)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 
-    def _held(self, number: int, seen: torch.Tensor, target: int) -> torch.Tensor:
-        """Tell how much a model holds on to a class, times its weight."""
-        classifier = self.classifiers[number]
-        with running(classifier.bundle, "torch"), computing(self._device):
-            logits = self._networks[number](_inputs(seen, classifier.size))[0]
-        logits = logits / classifier.bundle.temperature
-        others = torch.cat([logits[:target], logits[target + 1 :]])
-        held = functional.softplus(logits[target] - others.max() + 1)
-        return float(self.weights[number]) * held
+    def _lead(self, told: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Tell by how much the class leads all others, as a difference of logarithms."""
+        mean = torch.stack(list(told)).logsumexp(0)
+        others = torch.cat([mean[: self._target], mean[self._target + 1 :]])
+        return mean[self._target] - others.max()
 
 
 def _seen(image: torch.Tensor, view: View) -> torch.Tensor:

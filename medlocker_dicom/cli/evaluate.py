@@ -81,7 +81,7 @@ def _command(name: str) -> Callable[..., None]:
         trust_bundle: TrustBundle = None,
         each: Each = 30,
         mode: Mode = "anywhere",
-        budget: Budget = 120,
+        budget: Budget = 200,
         logo: LogoFile = None,
         seed: Seed = 0,
         as_json: Json = False,

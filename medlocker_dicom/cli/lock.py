@@ -87,7 +87,7 @@ def lock(  # noqa: PLR0913  one parameter an option
             max=100_000,
             help="Most forward passes a frame; from 192 on alpha-list tries further places.",
         ),
-    ] = 120,
+    ] = 200,
     margin: Annotated[
         float,
         typer.Option(

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from medlocker_dicom.watermark.logo import Logo
 
 #: Raised whenever rows would mean something else: older ones are not taken for new.
-VERSION = 4
+VERSION = 5
 #: px of the retina at which similarity is measured, and of the pictures that are kept.
 LOOK = 512
 #: What every row has, and every row of a lock.

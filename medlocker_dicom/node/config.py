@@ -309,7 +309,7 @@ class Lock(_Strict):
     detached: bool = False
     mode: Literal["avoid", "anywhere", "inside"] = "avoid"
     strategy: str = "alpha-list"
-    budget: Annotated[int, Field(ge=1, le=100_000)] = 120
+    budget: Annotated[int, Field(ge=1, le=100_000)] = 200
     margin: Annotated[float, Field(ge=0, le=1)] = 0.1
     sl: Annotated[float, Field(ge=1, le=16)] = 4.0
     look: str = "solid"

@@ -236,12 +236,12 @@ class Frame:
         """Search the list at one place: a grid's cells, and its nodes."""
         ensemble, turns = self.locker.ensemble, count()
         models = len(ensemble.classifiers)
+        away = ensemble.gradients.away_from(self.target)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
-            """Ask one model, each in its turn; every second round through a stranger's pipeline."""
-            turn = next(turns)
-            view = draw_view(self.draws) if turn // models % 2 else CLEAN
-            return ensemble.gradients(image, self.target, view, turn)
+            """Ask one model; once turned, every second round through a stranger's pipeline."""
+            through = next(turns) // models % 2 and away.turned
+            return away(image, draw_view(self.draws) if through else CLEAN)
 
         parameters = ListParameters(steps=passes * models // GRADIENT)
         finest = max(*canvas.logo_size, min(CELLS))  # finer cells would not be seen

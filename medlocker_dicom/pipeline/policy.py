@@ -53,7 +53,7 @@ class Policy:
 
     mode: Mode = Mode.AVOID
     strategy: str = ALPHA_LIST
-    budget: int = 120
+    budget: int = 200
     margin: float = 0.1
     sl: float = 4.0
     smallest_sl: float = 8.0

@@ -65,7 +65,7 @@ class ListParameters:
 
     cells: int = 56
     steps: int = 16
-    rate: float = 24.0
+    rate: float = 40.0
     blind_cells: int = 8
     blind_rate: float = 48.0
     low: int = 100

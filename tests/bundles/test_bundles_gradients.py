@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,24 @@ def crop() -> NDArray[np.uint8]:
     return crop_to_retina(phantom(np.random.default_rng(4), (160, 160)).image, 64)
 
 
-def objective(ensemble: Ensemble, image: NDArray[np.float64], target: int) -> float:
-    """Compute the objective from the engine's probabilities."""
-    (classifier,) = ensemble.classifiers
-    logs = np.log(classifier.probabilities(np.rint(image).astype(np.uint8)[None])[0])
+def objective(mean: NDArray[np.float64], target: int) -> float:
+    """Compute the objective of an ensemble's mean probabilities."""
+    logs = np.log(mean)
     return float(np.log1p(np.exp(logs[target] - np.delete(logs, target).max() + 1)))
+
+
+def told(classifier: Classifier, image: NDArray[Any]) -> NDArray[np.float64]:
+    """Ask a classifier's engine."""
+    (answer,) = classifier.probabilities(np.rint(image).astype(np.uint8)[None])
+    return np.asarray(answer)
+
+
+def downhill(image: NDArray[np.uint8], gradient: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Step a level against a gradient where it is steepest."""
+    step = np.zeros(image.shape)
+    best = np.argsort(-np.abs(gradient).ravel())[:12]
+    step.ravel()[best] = -np.sign(gradient.ravel()[best])
+    return step * ((image > 0) & (image < 255))
 
 
 @pytest.mark.parametrize("target", range(5))
@@ -42,16 +56,13 @@ def test_the_gradient_foretells_the_engine(
     ensemble: Ensemble, crop: NDArray[np.uint8], target: int
 ) -> None:
     """A level against the gradient lower the objective by what the gradient says."""
-    gradient = Gradients(ensemble.classifiers, ensemble.weights)(
-        crop.astype(np.float32), target, View(), 0
-    )
+    away = Gradients(ensemble.classifiers, ensemble.weights).away_from(target)
+    gradient = away(crop.astype(np.float32), View())
     assert gradient.shape == crop.shape
-    step = np.zeros(crop.shape)
-    best = np.argsort(-np.abs(gradient).ravel())[:12]
-    step.ravel()[best] = -np.sign(gradient.ravel()[best])
-    step *= (crop > 0) & (crop < 255)
-    before = objective(ensemble, crop.astype(np.float64), target)
-    after = objective(ensemble, crop + step, target)
+    step = downhill(crop, gradient)
+    (classifier,) = ensemble.classifiers
+    before = objective(told(classifier, crop), target)
+    after = objective(told(classifier, crop + step), target)
     foretold = float((gradient * step).sum())
     assert foretold < 0
     assert after - before == pytest.approx(foretold, rel=0.3)
@@ -59,18 +70,18 @@ def test_the_gradient_foretells_the_engine(
 
 def test_views_are_seen(ensemble: Ensemble, crop: NDArray[np.uint8]) -> None:
     """What a pipeline cuts off has no gradient; each of its parts changes what is left."""
-    ask = Gradients(ensemble.classifiers, ensemble.weights)
+    ask = Gradients(ensemble.classifiers, ensemble.weights).away_from(0)
     image = crop.astype(np.float32)
-    plain = ask(image, 0, View(), 0)
-    cut = ask(image, 0, View(extent=0.75, across=0.0, down=1.0), 0)
+    plain = ask(image, View())
+    cut = ask(image, View(extent=0.75, across=0.0, down=1.0))
     assert not cut[:16].any()
     assert not cut[:, 48:].any()
     assert cut[16:, :48].any()
     for change in ({"scale": 0.5}, {"gain": 0.8}, {"shift": 30.0}, {"quality": 20}):
-        other = ask(image, 0, replace(View(), **change), 0)
+        other = ask(image, replace(View(), **change))
         assert other.shape == plain.shape
         assert not np.allclose(other, plain, rtol=1e-3), change
-    assert np.array_equal(ask(image, 0, View(), 0), plain)
+    assert np.array_equal(ask(image, View()), plain)
 
 
 def test_drawn_views_differ_and_follow_the_seed() -> None:
@@ -85,9 +96,9 @@ def test_drawn_views_differ_and_follow_the_seed() -> None:
 def test_a_network_that_does_not_run_is_named(tiny_bundles: Path, crop: NDArray[np.uint8]) -> None:
     """A bundle whose size does not fit its network is an error in words."""
     bundle = replace(find_bundle("dr_classifier_tiny", [tiny_bundles], ()), input_size=32)
-    ask = Ensemble([Classifier(bundle, TorchEngine(bundle))]).gradients
+    ask = Ensemble([Classifier(bundle, TorchEngine(bundle))]).gradients.away_from(0)
     with pytest.raises(BundleFormatError, match="dr_classifier_tiny: the network does not run"):
-        ask(crop.astype(np.float32), 0, View(), 0)
+        ask(crop.astype(np.float32), View())
 
 
 def test_a_network_without_a_gradient_is_named(
@@ -98,23 +109,52 @@ def test_a_network_without_a_gradient_is_named(
     bundle = find_bundle(path.name, [tmp_path], (path.name,))
     blind, image = Classifier(bundle, TorchEngine(bundle)), crop.astype(np.float32)
     with pytest.raises(NoGradientError, match="dr_classifier_blind: no gradient") as caught:
-        Ensemble([blind]).gradients(image, 0, View(), 0)
+        Ensemble([blind]).gradients.away_from(0)(image, View())
     assert "--strategy paper" in caught.value.hint
-    alone, both = ensemble.gradients(image, 0, View(), 0), Ensemble([blind, *ensemble.classifiers])
-    for turn in range(3):
-        assert np.allclose(2 * both.gradients(image, 0, View(), turn), alone, rtol=1e-4, atol=1e-9)
+    (sighted,) = ensemble.classifiers
+    away = Ensemble([blind, sighted]).gradients.away_from(0)
+    for _ in range(3):
+        gradient = away(image, View())
+        step, rest = downhill(crop, gradient), told(blind, crop)
+        before, after = (
+            objective((rest + told(sighted, one)) / 2, 0) for one in (crop, crop + step)
+        )
+        assert after - before == pytest.approx(float((gradient * step).sum()), rel=0.3)
+        assert after < before
 
 
 def test_models_take_turns(ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]) -> None:
-    """One after the other is asked alone, each with its weight."""
+    """One after the other is asked, each beside what the others told last, by its weight."""
     write_classifier(tmp_path / "dr_classifier_other", 4)
     bundle = find_bundle("dr_classifier_other", [tmp_path], ())
-    other = Classifier(bundle, TorchEngine(bundle))
-    both = Ensemble([*ensemble.classifiers, other], [3, 1])
+    one, other = *ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))
     image = crop.astype(np.float32)
-    first, second, again = (both.gradients(image, 1, View(), turn) for turn in range(3))
-    assert np.array_equal(first, again)
-    for gradient, share, one in ((first, 0.75, ensemble), (second, 0.25, Ensemble([other]))):
-        alone = one.gradients(image, 1, View(), 0)
-        assert np.allclose(gradient, share * alone, rtol=1e-4, atol=1e-9)
-    assert not np.allclose(first, 3 * second, rtol=1e-2)
+    away = Ensemble([one, other], [3, 1]).gradients.away_from(1)
+    alone = ensemble.gradients.away_from(1)(image, View())
+    assert np.allclose(away(image, View()), alone, rtol=1e-4, atol=1e-9)  # no other told anything
+    brighter = crop.clip(0, 235) + np.uint8(20)
+    known = 0.75 * told(one, crop)
+    for asked, weight, shown in ((other, 0.25, brighter), (one, 0.75, crop)):
+        gradient = away(shown.astype(np.float32), View())
+        step = downhill(shown, gradient)
+        before, after = (
+            objective(known + weight * told(asked, levels), 1) for levels in (shown, shown + step)
+        )
+        assert after < before
+        assert after - before == pytest.approx(float((gradient * step).sum()), rel=0.3)
+        known = weight * told(asked, shown)
+
+
+def test_when_a_grade_is_turned(
+    ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]
+) -> None:
+    """Once each model was asked, by the mean of what they told last."""
+    write_classifier(tmp_path / "dr_classifier_other", 4)
+    bundle = find_bundle("dr_classifier_other", [tmp_path], ())
+    both = Ensemble([*ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))], [3, 1])
+    decision = int(both.probabilities(crop[None])[0].argmax())
+    for target in range(5):
+        away = both.gradients.away_from(target)
+        for asked in range(3):
+            assert away.turned == (asked >= 2 and decision != target)
+            away(crop.astype(np.float32), View())

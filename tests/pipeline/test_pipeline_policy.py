@@ -20,7 +20,7 @@ from tiny_bundles import write_own_code
 CHOICES = {
     "mode": "avoid",
     "strategy": "alpha-list",
-    "budget": 120,
+    "budget": 200,
     "margin": 0.1,
     "sl": 4.0,
     "look": "solid",

@@ -246,7 +246,7 @@ def test_gradients_on_a_device_that_fails(ensemble: Ensemble, export_cache: Path
     ]
     image = make_canvas(64).levels.astype(np.float32)
     with pytest.raises(DeviceError, match=r"^meta: "):
-        Ensemble(graders).gradients(image, 1, View(), 0)
+        Ensemble(graders).gradients.away_from(1)(image, View())
     with pytest.raises(DeviceError, match=r"^meta: "):
         TorchEngine(graders[0].bundle, torch.device("meta"))(image.transpose(2, 0, 1)[None])
 
@@ -265,7 +265,7 @@ def test_a_network_that_breaks_on_a_device(
     for device, error in (("meta", DeviceError), ("cpu", BundleFormatError)):
         grader = Classifier(bundle, OnnxEngine(bundle, export_cache), torch.device(device))
         with pytest.raises(error, match="no room"):
-            Ensemble([grader]).gradients(image, 1, View(), 0)
+            Ensemble([grader]).gradients.away_from(1)(image, View())
 
 
 def test_errors_of_the_cpu_are_its_own() -> None:
