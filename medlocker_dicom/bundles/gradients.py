@@ -140,7 +140,7 @@ class Away:
         The objective is ``log(1 + e P_t / max P_j)`` over j other than t, P being the mean (eq. 8)
         of what the model tells and of what the others told last: so the models agree on a class,
         and none that is turned far enough takes effort from the others. It is the next one's turn
-        where a model tells no gradient, or one that is no number.
+        where a model tells no gradient, or what is no number.
 
         Parameters
         ----------
@@ -171,16 +171,18 @@ class Away:
             for passed in range(len(models)):
                 number = (first + passed) % len(models)
                 told = self._models.told(number, seen)
-                self._told[number] = told.detach()
-                if not told.requires_grad:
-                    continue
-                others = [one for n, one in self._told.items() if n != number]
-                held = functional.softplus(self._lead([told, *others]) + 1)
-                (gradient,) = torch.autograd.grad(held, leaf)
-                if bool(gradient.isfinite().all()):
-                    result: NDArray[np.float32] = gradient.cpu().numpy()
-                    return result
-                if device != CPU:
+                numbers = bool(told.isfinite().all())
+                if numbers:
+                    self._told[number] = told.detach()
+                if numbers and told.requires_grad:
+                    others = [one for n, one in self._told.items() if n != number]
+                    held = functional.softplus(self._lead([told, *others]) + 1)
+                    (gradient,) = torch.autograd.grad(held, leaf)
+                    numbers = bool(gradient.isfinite().all())
+                    if numbers:
+                        result: NDArray[np.float32] = gradient.cpu().numpy()
+                        return result
+                if not numbers and device != CPU:
                     raise DeviceError(f"{device}: gradients that are no numbers", WITHOUT)
         names = ", ".join(one.bundle.name for one in models)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from medlocker_dicom.bundles.bundle import find_bundle
@@ -158,3 +159,25 @@ def test_when_a_grade_is_turned(
         for asked in range(3):
             assert away.turned == (asked >= 2 and decision != target)
             away(crop.astype(np.float32), View())
+
+
+def test_answers_that_are_no_numbers(
+    ensemble: Ensemble, crop: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that tells none, once or always, is passed over, and the others go on without it."""
+    image, (one,) = crop.astype(np.float32), ensemble.classifiers
+    both = Ensemble([one, one]).gradients
+    alone = ensemble.gradients.away_from(1)(image, View())
+    tell = both.told
+
+    def broken(number: int, seen: torch.Tensor) -> torch.Tensor:
+        return tell(number, seen) * (torch.nan if number == 0 else 1.0)
+
+    monkeypatch.setattr(both, "told", broken)
+    away = both.away_from(1)
+    for _ in range(4):
+        assert np.allclose(away(image, View()), alone, rtol=1e-4, atol=1e-9)
+        assert not away.turned
+    monkeypatch.setattr(both, "told", lambda number, seen: tell(number, seen) * torch.nan)
+    with pytest.raises(NoGradientError):
+        both.away_from(1)(image, View())

@@ -23,6 +23,7 @@ from pipeline_factories import (
 
 from medlocker_dicom.bundles.bundle import find_bundle
 from medlocker_dicom.bundles.engine import TorchEngine
+from medlocker_dicom.bundles.gradients import Away, View
 from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.dicom.fundus import pixel_digest
 from medlocker_dicom.errors import BundleError, NoFeasiblePositionError
@@ -337,6 +338,28 @@ def test_passes_of_several_models(tiny_bundles: Path, models: int, budget: int) 
     policy = replace(QUICK, strategy="alpha-list", budget=budget, margin=1.0)
     (frame,) = make_locked(policy=policy, ensemble=ensemble).record.frames
     assert budget - 3 < frame.forward_passes <= budget
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("models", [1, 2])
+def test_when_strangers_views_are_drawn(
+    tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch, models: int, *, turned: bool
+) -> None:
+    """Every second round of the models, once the grade is turned; before it, none."""
+    bundle = find_bundle("dr_classifier_tiny", [tiny_bundles], ())
+    ensemble = Ensemble([Classifier(bundle, TorchEngine(bundle)) for _ in range(models)])
+    views: list[View] = []
+    ask = Away.__call__
+
+    def noted(self: Away, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
+        views.append(view)
+        return ask(self, image, view)
+
+    monkeypatch.setattr(Away, "turned", turned)
+    monkeypatch.setattr(Away, "__call__", noted)
+    make_locked(policy=replace(QUICK, strategy="alpha-list", budget=60), ensemble=ensemble)
+    drawn = [view != View() for view in views]
+    assert drawn == [turned and n // models % 2 == 1 for n in range(12 * models)]
 
 
 def test_a_list_that_is_enough(tiny_bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
