@@ -1,7 +1,7 @@
 """A8: a thief who owns a grader and graded photographs teaches it to live with logos.
 
     python benchmarks/retrained.py --data ../shared/data [--model mobilenetv3] [--views 8192]
-        [--budget 120] [--each 6]
+        [--budget 200] [--each 6]
 
 Training photographs get logos as we make them, of any place, size, opacity and key, and holes
 (cutout, DeVries and Taylor 2017); the grader is trained on with the true grades. Then held-out

@@ -24,6 +24,7 @@ from medlocker_dicom.evaluation.rates import Rate
 from medlocker_dicom.evaluation.report import words
 from medlocker_dicom.evaluation.tables import PAPER_ENSEMBLE
 from medlocker_dicom.pipeline.models import load_models
+from medlocker_dicom.pipeline.policy import Policy
 from medlocker_dicom.training.photographs import held_out_by_number, list_graded
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ of public sets, and a CSV named beside it tells the grades of those of its photo
 held out from training: of all sets of natural colour, or of one. The photographs are those that all
 models of the command grade correctly, at most {each} of a grade. Rates are per cent, with hits,
 photographs and 95 % interval; the paper's figures are on its own photographs and models. `paper` is
-the paper's search with its 650 candidates, `alpha-list` the default with its 120 forward passes.
-PSNR is over what the logo covers, at most 512 px a side.
+the paper's search with its 650 candidates, `alpha-list` the default with its {budget} forward
+passes at most. PSNR is over what the logo covers, at most 512 px a side.
 """
 
 
@@ -141,7 +142,7 @@ def main() -> None:
     if not arguments.data.is_dir():
         print(f"{arguments.data}: no photographs, skipped; name their folder by --data")
         return
-    lines = [PAGE.format(each=arguments.each)]
+    lines = [PAGE.format(each=arguments.each, budget=Policy.budget)]
     for part in PARTS:
         sys.stderr.write(f"{part.title}\n")
         command, found = run(part, arguments.data.resolve(), arguments.out, arguments.each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medlocker_dicom.bundles.models import Classifier
+
+
+SUREST: Final = 6.0
+"""By how much a class may lead in a model's logits. The mean beside models that are turned hardly
+changes with those of a surer one, which so would be left as it is."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,11 @@ class Gradients:
         return Away(self, target)
 
     def told(self, number: int, seen: torch.Tensor) -> torch.Tensor:
-        """Ask a model about levels (1, 3, s, s): logarithms (classes,) of its share of eq. 8."""
+        """Ask a model about levels (1, 3, s, s): calibrated logits (classes,)."""
         classifier = self.classifiers[number]
         with running(classifier.bundle, "torch"), computing(self.device):
             logits = self._networks[number](_inputs(seen, classifier.size))[0]
-        share = float(np.log(self.weights[number]))
-        told: torch.Tensor = (logits / classifier.bundle.temperature).log_softmax(0) + share
+        told: torch.Tensor = logits / classifier.bundle.temperature
         return told
 
 
@@ -132,15 +136,17 @@ class Away:
     def turned(self) -> bool:
         """Whether another class leads in the mean (eq. 8) of what each model told last."""
         everyone = len(self._told) == len(self._models.classifiers)
-        return everyone and float(self._lead(list(self._told.values()))) < 0
+        with computing(self._models.device):
+            return everyone and float(self._lead(list(self._told.values()))) < 0
 
     def __call__(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
         """Tell what each px does for the class, by the model whose turn it is.
 
         The objective is ``log(1 + e P_t / max P_j)`` over j other than t, P being the mean (eq. 8)
         of what the model tells and of what the others told last: so the models agree on a class,
-        and none that is turned far enough takes effort from the others. It is the next one's turn
-        where a model tells no gradient, or what is no number.
+        and none that is turned far enough takes effort from the others. No model counts as surer
+        of t than `SUREST`. It is the next one's turn where a model tells no gradient, or what is
+        no number.
 
         Parameters
         ----------
@@ -166,11 +172,11 @@ class Away:
         models, device = self._models.classifiers, self._models.device
         first, self._turn = self._turn, self._turn + 1
         with computing(device):
-            leaf = torch.from_numpy(image).to(device).requires_grad_()
-            seen = _seen(leaf.permute(2, 0, 1)[None], view)
             for passed in range(len(models)):
+                leaf = torch.from_numpy(image).to(device).requires_grad_()
+                seen = _seen(leaf.permute(2, 0, 1)[None], view)
                 number = (first + passed) % len(models)
-                told = self._models.told(number, seen)
+                told = self._share(number, self._models.told(number, seen))
                 numbers = bool(told.isfinite().all())
                 if numbers:
                     self._told[number] = told.detach()
@@ -186,6 +192,13 @@ class Away:
                     raise DeviceError(f"{device}: gradients that are no numbers", WITHOUT)
         names = ", ".join(one.bundle.name for one in models)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
+
+    def _share(self, number: int, logits: torch.Tensor) -> torch.Tensor:
+        """Give the logarithms of a model's share of eq. 8, no surer of the class than allowed."""
+        lead = float(self._lead([logits.detach()]))
+        if lead > SUREST:
+            logits = logits * (SUREST / lead)
+        return logits.log_softmax(0) + float(np.log(self._models.weights[number]))
 
     def _lead(self, told: Sequence[torch.Tensor]) -> torch.Tensor:
         """Tell by how much the class leads all others, as a difference of logarithms."""

@@ -105,7 +105,7 @@ class Ensemble:
     classifiers
         At least one; all with the same labels.
     weights
-        beta, as many; equal by default.
+        beta, as many, above 0; equal by default.
     """
 
     def __init__(

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from medlocker_dicom.bundles.bundle import find_bundle
 from medlocker_dicom.bundles.engine import TorchEngine
-from medlocker_dicom.bundles.gradients import Gradients, View, draw_view
+from medlocker_dicom.bundles.gradients import Away, Gradients, View, draw_view
 from medlocker_dicom.bundles.models import Classifier, Ensemble
 from medlocker_dicom.bundles.preprocess import crop_to_retina
-from medlocker_dicom.errors import BundleFormatError, NoGradientError
+from medlocker_dicom.errors import BundleFormatError, DeviceError, NoGradientError
 from medlocker_dicom.phantom import phantom
 from tiny_bundles import write_classifier, write_without_gradient
 
@@ -159,6 +159,103 @@ def test_when_a_grade_is_turned(
         for asked in range(3):
             assert away.turned == (asked >= 2 and decision != target)
             away(crop.astype(np.float32), View())
+
+
+class Fixed:
+    """Models that tell what they are given, and gradients by the image's mean where they do."""
+
+    def __init__(self, answers: list[list[float]], device: str = "cpu") -> None:
+        self.classifiers, self.device = [None] * len(answers), torch.device(device)
+        self.weights = np.full(len(answers), 1 / len(answers))
+        self.answers = answers
+
+    def told(self, number: int, seen: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self.answers[number]).log() + 0 * seen.mean()
+
+
+def leads(*answers: list[float], target: int = 0) -> tuple[Any, Fixed]:
+    """Ask every model once."""
+    models = Fixed([*answers])
+    away = Away(models, target)  # type: ignore[arg-type]  # as little as it asks for
+    for _ in answers:
+        away(np.zeros((8, 8, 3), np.float32), View())
+    return away, models
+
+
+@pytest.mark.parametrize(
+    ("answers", "turned"),
+    [
+        (([0.9, 0.05, 0.05], [0.001, 0.5, 0.499]), False),  # by the geometric mean it would be
+        (([0.5, 0.3, 0.2], [0.1, 0.45, 0.45]), True),  # by the surest it would not
+    ],
+)
+def test_it_is_the_mean_that_is_turned(answers: tuple[list[float], ...], *, turned: bool) -> None:
+    """Of probabilities, as the ensemble has it."""
+    away, _ = leads(*answers)
+    assert away.turned == turned
+    mean = np.mean(answers, 0)
+    assert turned == (mean.argmax() != 0)
+
+
+def test_what_was_told_last_counts() -> None:
+    """A grade that was turned can turn back."""
+    away, models = leads([0.2, 0.8], [0.4, 0.6])
+    assert away.turned
+    models.answers = [[0.9, 0.1], [0.4, 0.6]]
+    away(np.zeros((8, 8, 3), np.float32), View())
+    assert not away.turned
+    assert not any(one.requires_grad for one in away._told.values())
+
+
+def test_one_that_is_too_sure_is_heard() -> None:
+    """Beside a model that is turned already it is led away all the same."""
+    sure = torch.tensor([60.0, 0.0, 0.0], requires_grad=True)
+    models = Fixed([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    away = Away(models, 0)  # type: ignore[arg-type]  # as above
+    turned = away._share(0, torch.tensor([0.0, 60.0, 0.0]))
+    share = away._share(1, sure)
+    held = torch.nn.functional.softplus(away._lead([share, turned]) + 1)
+    (gradient,) = torch.autograd.grad(held, sure)
+    assert float(gradient[0]) > 1e-4
+    assert float(turned.exp()[1]) == pytest.approx(0.5)  # of another class it may be as sure
+    less = away._share(1, torch.tensor([5.0, 0.0, 0.0]))
+    assert torch.equal(less, torch.tensor([5.0, 0.0, 0.0]).log_softmax(0) + np.log(0.5))
+
+
+def test_the_temperature_counts(tiny_bundles: Path, crop: NDArray[np.uint8]) -> None:
+    """What a model tells is calibrated."""
+    bundle = replace(find_bundle("dr_classifier_tiny", [tiny_bundles], ()), temperature=4.0)
+    classifier = Classifier(bundle, TorchEngine(bundle))
+    seen = torch.from_numpy(crop.astype(np.float32)).permute(2, 0, 1)[None]
+    logits = Ensemble([classifier]).gradients.told(0, seen)
+    expected = classifier.probabilities(crop[None])[0]
+    assert np.allclose(logits.softmax(0).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("where", ["answer", "gradient"])
+def test_no_numbers_on_a_device(where: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There they are an error; on the CPU the next model is asked. To tell no gradient is none."""
+
+    def told(number: int, seen: torch.Tensor) -> torch.Tensor:
+        answer = torch.tensor([0.6, 0.4]).log()
+        if number == 0:
+            return answer
+        if number == 1:
+            return answer + seen.mean() * torch.tensor([1.0, -1.0])
+        return answer + (seen.mean().sqrt() if where == "gradient" else seen.mean() * torch.nan)
+
+    models, image = Fixed([[0.6, 0.4]] * 3, device), np.zeros((8, 8, 3), np.float32)
+    monkeypatch.setattr(models, "told", told)
+    monkeypatch.setattr(torch.Tensor, "to", lambda one, _device: one)  # it stays on the CPU
+    away = Away(models, 0)  # type: ignore[arg-type]  # as above
+    for _ in range(2):  # the second is asked by the first, and in its turn
+        assert (away(image, View()) > 0).all()
+    if device == "cpu":
+        assert (away(image, View()) > 0).all()
+    else:
+        with pytest.raises(DeviceError, match="cuda: gradients that are no numbers"):
+            away(image, View())
 
 
 def test_answers_that_are_no_numbers(

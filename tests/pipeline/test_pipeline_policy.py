@@ -1,44 +1,56 @@
 """Policies, and the models that a run loads."""
 
+import inspect
 import json
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from medlocker_dicom.bundles import bundle
+from medlocker_dicom.cli import main
 from medlocker_dicom.errors import BundleFormatError, BundleMissingError, UsageError
 from medlocker_dicom.lesions.positions import Mode
+from medlocker_dicom.node.config import Lock
 from medlocker_dicom.pipeline.models import QUICK, load_models
 from medlocker_dicom.pipeline.policy import Policy, make_policy
 from medlocker_dicom.search import SearchParameters
 from medlocker_dicom.watermark.style import Look, Style
 from tiny_bundles import write_own_code
 
-CHOICES = {
-    "mode": "avoid",
-    "strategy": "alpha-list",
-    "budget": 200,
-    "margin": 0.1,
-    "sl": 4.0,
-    "look": "solid",
-    "seed": 0,
-    "codec": "uncompressed",
-}
+OPTIONS = tuple(inspect.signature(make_policy).parameters)
 
 
-def test_the_commands_defaults_are_the_policys() -> None:
-    """Choosing nothing gives the default policy."""
-    assert make_policy(**CHOICES) == Policy()  # type: ignore[arg-type]  # each of its own type
+def defaults(*words: str) -> dict[str, Any]:
+    """Tell the defaults of a command's options."""
+    command = typer.main.get_command(main.app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]  # a group
+    return {one.name: one.default for one in command.params if one.name}
+
+
+CHOICES = {name: value for name, value in defaults("lock").items() if name in OPTIONS}
+
+
+def test_the_defaults_are_the_policys() -> None:
+    """Choosing nothing gives the default policy, wherever one may choose."""
+    assert make_policy(**CHOICES) == Policy()
+    assert make_policy(**{n: Lock.model_fields[n].default for n in OPTIONS}) == Policy()
+    studies = typer.main.get_command(main.app).commands["evaluate"].commands  # type: ignore[attr-defined]  # a group
+    assert len(studies) == 6
+    for name in studies:
+        assert defaults("evaluate", name)["budget"] == Policy().budget
 
 
 @pytest.mark.parametrize("option", ["mode", "strategy", "look", "codec"])
 def test_an_unknown_choice_is_named(option: str) -> None:
     """A word that is none of the allowed is refused, and the hint lists those."""
     with pytest.raises(UsageError, match=f"{option} 'best' is unknown") as caught:
-        make_policy(**CHOICES | {option: "best"})  # type: ignore[arg-type]  # as above
+        make_policy(**CHOICES | {option: "best"})
     assert str(CHOICES[option]) in caught.value.hint
 
 
