@@ -5,8 +5,8 @@
 The loop, stated anew: 50 individuals over 3 generations; each is moved by scipy's basinhopping
 with 3 hops, whose minimiser finds nothing to do on whole numbers; then crossover and selection.
 Every call composes one picture and asks the models in plain torch, one picture at a time, without
-a memory. It ends at the first picture that turns the models. The same photographs, models, places
-and stop for `paper`, for `guided` with 64 queries, and for our default with its whole budget, in
+a memory. It ends at the first picture that turns the models, as `paper` does; `guided` with 64
+queries and our default go on to their margin. The same photographs, models and places for all, in
 one run.
 """
 

@@ -9,9 +9,9 @@ models' own preprocessing, is not the true one: by the ensemble that was searche
 by each target, which was not, of the photographs that it grades correctly and of those among them
 on which the ensemble was turned; at the end summed over targets, without an interval.
 Searches over places stop at the first flip (margin 0) that holds at full size, the paper's too,
-which would not look; what is asked there is not counted. `alpha-list` spends its budget. A gradient
-counts as three forward passes. What --out holds is not done again; it gets ``search.png``, success
-against forward passes.
+which would not look; what is asked there is not counted. `alpha-list` ends its list, and tries
+further places while no list turns the grade. A gradient counts as three forward passes. What --out
+holds is not done again; it gets ``search.png``, success against forward passes.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 SUREST: Final = 6.0
-"""By how much a class may lead in a model's logits. The mean beside models that are turned hardly
-changes with those of a surer one, which so would be left as it is."""
+"""By how much the class to lead away from may lead in a model's calibrated logits. A surer model
+hardly moves the mean beside models that are turned, and would be left as it is."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Gradients:
     Attributes
     ----------
     device
-        Theirs.
+        Where the networks are.
 
     Raises
     ------
@@ -107,17 +107,17 @@ class Gradients:
         """Begin to lead an image away from a class."""
         return Away(self, target)
 
-    def told(self, number: int, seen: torch.Tensor) -> torch.Tensor:
+    def logits(self, index: int, seen: torch.Tensor) -> torch.Tensor:
         """Ask a model about levels (1, 3, s, s): calibrated logits (classes,)."""
-        classifier = self.classifiers[number]
+        classifier = self.classifiers[index]
         with running(classifier.bundle, "torch"), computing(self.device):
-            logits = self._networks[number](_inputs(seen, classifier.size))[0]
-        told: torch.Tensor = logits / classifier.bundle.temperature
-        return told
+            logits = self._networks[index](_inputs(seen, classifier.size))[0]
+        calibrated: torch.Tensor = logits / classifier.bundle.temperature
+        return calibrated
 
 
 class Away:
-    """Leads an image, as it changes, away from a class: asks one model after the other.
+    """Tells, by one model after the other, how an image is led away from a class.
 
     Parameters
     ----------
@@ -125,19 +125,27 @@ class Away:
         The models.
     target
         The class.
+
+    Attributes
+    ----------
+    turns : int
+        How many gradients were asked for.
     """
 
     def __init__(self, gradients: Gradients, target: int) -> None:
         self._models, self._target = gradients, target
-        self._turn = 0
-        self._told: dict[int, torch.Tensor] = {}
+        self._shares: dict[int, torch.Tensor] = {}
+        self.turns = 0
 
     @property
     def turned(self) -> bool:
-        """Whether another class leads in the mean (eq. 8) of what each model told last."""
-        everyone = len(self._told) == len(self._models.classifiers)
+        """Whether another class leads in the mean of what each model told last, by any view.
+
+        None counts as surer of the class than `SUREST`. False until all have told.
+        """
+        everyone = len(self._shares) == len(self._models.classifiers)
         with computing(self._models.device):
-            return everyone and float(self._lead(list(self._told.values()))) < 0
+            return everyone and float(self._lead(list(self._shares.values()))) < 0
 
     def __call__(self, image: NDArray[np.float32], view: View) -> NDArray[np.float32]:
         """Tell what each px does for the class, by the model whose turn it is.
@@ -170,39 +178,40 @@ class Away:
             The GPU fails.
         """
         models, device = self._models.classifiers, self._models.device
-        first, self._turn = self._turn, self._turn + 1
+        first, self.turns = self.turns, self.turns + 1
         with computing(device):
             for passed in range(len(models)):
+                # Anew each time: a gradient that is no number has used the graph up.
                 leaf = torch.from_numpy(image).to(device).requires_grad_()
                 seen = _seen(leaf.permute(2, 0, 1)[None], view)
-                number = (first + passed) % len(models)
-                told = self._share(number, self._models.told(number, seen))
-                numbers = bool(told.isfinite().all())
-                if numbers:
-                    self._told[number] = told.detach()
-                if numbers and told.requires_grad:
-                    others = [one for n, one in self._told.items() if n != number]
-                    held = functional.softplus(self._lead([told, *others]) + 1)
+                index = (first + passed) % len(models)
+                share = self._share(index, self._models.logits(index, seen))
+                if bool(share.isfinite().all()):
+                    self._shares[index] = share.detach()
+                    if not share.requires_grad:
+                        continue
+                    others = [one for n, one in self._shares.items() if n != index]
+                    held = functional.softplus(self._lead([share, *others]) + 1)
                     (gradient,) = torch.autograd.grad(held, leaf)
-                    numbers = bool(gradient.isfinite().all())
-                    if numbers:
+                    if bool(gradient.isfinite().all()):
                         result: NDArray[np.float32] = gradient.cpu().numpy()
                         return result
-                if not numbers and device != CPU:
-                    raise DeviceError(f"{device}: gradients that are no numbers", WITHOUT)
+                if device != CPU:
+                    reason = f"{device}: answers or gradients that are no numbers"
+                    raise DeviceError(reason, WITHOUT)
         names = ", ".join(one.bundle.name for one in models)
         raise NoGradientError(f"{names}: no gradient is told", "search by --strategy paper")
 
-    def _share(self, number: int, logits: torch.Tensor) -> torch.Tensor:
+    def _share(self, index: int, logits: torch.Tensor) -> torch.Tensor:
         """Give the logarithms of a model's share of eq. 8, no surer of the class than allowed."""
         lead = float(self._lead([logits.detach()]))
         if lead > SUREST:
             logits = logits * (SUREST / lead)
-        return logits.log_softmax(0) + float(np.log(self._models.weights[number]))
+        return logits.log_softmax(0) + float(np.log(self._models.weights[index]))
 
-    def _lead(self, told: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _lead(self, shares: list[torch.Tensor]) -> torch.Tensor:
         """Tell by how much the class leads all others, as a difference of logarithms."""
-        mean = torch.stack(list(told)).logsumexp(0)
+        mean = torch.stack(shares).logsumexp(0)
         others = torch.cat([mean[: self._target], mean[self._target + 1 :]])
         return mean[self._target] - others.max()
 

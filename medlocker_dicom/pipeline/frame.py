@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -234,13 +233,13 @@ class Frame:
         self, canvas: Canvas, start: Genes, passes: int
     ) -> tuple[int, NDArray[np.uint8]]:
         """Search the list at one place: a grid's cells, and its nodes."""
-        ensemble, turns = self.locker.ensemble, count()
+        ensemble = self.locker.ensemble
         models = len(ensemble.classifiers)
         away = ensemble.gradients.away_from(self.target)
 
         def gradient(image: NDArray[np.float32]) -> NDArray[np.float32]:
             """Ask one model; once turned, every second round through a stranger's pipeline."""
-            through = next(turns) // models % 2 and away.turned
+            through = away.turns // models % 2 and away.turned
             return away(image, draw_view(self.draws) if through else CLEAN)
 
         parameters = ListParameters(steps=passes * models // GRADIENT)
@@ -249,12 +248,12 @@ class Frame:
         try:
             nodes = optimise(canvas, gradient, start, parameters)
         except NoGradientError:
-            spent = GRADIENT * (next(turns) - 1) // models  # the last one told nothing
+            spent = GRADIENT * (away.turns - 1) // models  # the last one told nothing
             self.passes += spent
             parameters = ListParameters(steps=passes - spent)
             nodes = evolve_list(canvas, self.loss, start, parameters, self.draws)
             return parameters.blind_cells, nodes
-        self.passes += math.ceil(GRADIENT * next(turns) / models)
+        self.passes += math.ceil(GRADIENT * away.turns / models)
         return parameters.cells, nodes
 
     def composed(self, placement: Placement, logo: Logo) -> tuple[Pixels, Covered]:

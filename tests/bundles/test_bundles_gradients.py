@@ -1,5 +1,6 @@
 """Gradients of the ensemble, by the px that it sees."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from medlocker_dicom.errors import BundleFormatError, DeviceError, NoGradientErr
 from medlocker_dicom.phantom import phantom
 from tiny_bundles import write_classifier, write_without_gradient
 
+Logits = Callable[[int, torch.Tensor], torch.Tensor]
+
 
 @pytest.fixture(scope="module")
 def ensemble(tiny_bundles: Path) -> Ensemble:
@@ -30,6 +33,13 @@ def ensemble(tiny_bundles: Path) -> Ensemble:
 def crop() -> NDArray[np.uint8]:
     """Return an eye as the network sees it."""
     return crop_to_retina(phantom(np.random.default_rng(4), (160, 160)).image, 64)
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Classifier:
+    write_classifier(tmp_path / "dr_classifier_other", 4)
+    bundle = find_bundle("dr_classifier_other", [tmp_path], ())
+    return Classifier(bundle, TorchEngine(bundle))
 
 
 def objective(mean: NDArray[np.float64], target: int) -> float:
@@ -124,12 +134,9 @@ def test_a_network_without_a_gradient_is_named(
         assert after < before
 
 
-def test_models_take_turns(ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]) -> None:
+def test_models_take_turns(ensemble: Ensemble, other: Classifier, crop: NDArray[np.uint8]) -> None:
     """One after the other is asked, each beside what the others told last, by its weight."""
-    write_classifier(tmp_path / "dr_classifier_other", 4)
-    bundle = find_bundle("dr_classifier_other", [tmp_path], ())
-    one, other = *ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))
-    image = crop.astype(np.float32)
+    (one,), image = ensemble.classifiers, crop.astype(np.float32)
     away = Ensemble([one, other], [3, 1]).gradients.away_from(1)
     alone = ensemble.gradients.away_from(1)(image, View())
     assert np.allclose(away(image, View()), alone, rtol=1e-4, atol=1e-9)  # no other told anything
@@ -147,12 +154,10 @@ def test_models_take_turns(ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.
 
 
 def test_when_a_grade_is_turned(
-    ensemble: Ensemble, tmp_path: Path, crop: NDArray[np.uint8]
+    ensemble: Ensemble, other: Classifier, crop: NDArray[np.uint8]
 ) -> None:
     """Once each model was asked, by the mean of what they told last."""
-    write_classifier(tmp_path / "dr_classifier_other", 4)
-    bundle = find_bundle("dr_classifier_other", [tmp_path], ())
-    both = Ensemble([*ensemble.classifiers, Classifier(bundle, TorchEngine(bundle))], [3, 1])
+    both = Ensemble([*ensemble.classifiers, other], [3, 1])
     decision = int(both.probabilities(crop[None])[0].argmax())
     for target in range(5):
         away = both.gradients.away_from(target)
@@ -161,65 +166,75 @@ def test_when_a_grade_is_turned(
             away(crop.astype(np.float32), View())
 
 
-class Fixed:
-    """Models that tell what they are given, and gradients by the image's mean where they do."""
-
-    def __init__(self, answers: list[list[float]], device: str = "cpu") -> None:
-        self.classifiers, self.device = [None] * len(answers), torch.device(device)
-        self.weights = np.full(len(answers), 1 / len(answers))
-        self.answers = answers
-
-    def told(self, number: int, seen: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(self.answers[number]).log() + 0 * seen.mean()
+BLANK = np.zeros((8, 8, 3), np.float32)
 
 
-def leads(*answers: list[float], target: int = 0) -> tuple[Any, Fixed]:
-    """Ask every model once."""
-    models = Fixed([*answers])
-    away = Away(models, target)  # type: ignore[arg-type]  # as little as it asks for
-    for _ in answers:
-        away(np.zeros((8, 8, 3), np.float32), View())
-    return away, models
+class Models:
+    """Stand for an ensemble's gradients: logits as a function says, by model and levels seen."""
+
+    def __init__(self, logits: Logits, number: int = 2, device: str = "cpu") -> None:
+        self.classifiers, self.device = [None] * number, torch.device(device)
+        self.weights = np.full(number, 1 / number)
+        self.logits = logits
+
+
+def away_from_0(models: Models) -> Away:
+    """Lead away from the first class."""
+    return Away(models, 0)  # type: ignore[arg-type]  # it has what is asked for
+
+
+def fixed(answers: list[list[float]]) -> Logits:
+    """Tell these probabilities, whatever is seen; the gradient is 0."""
+    return lambda index, seen: torch.tensor(answers[index]).log() + 0 * seen.mean()
 
 
 @pytest.mark.parametrize(
     ("answers", "turned"),
     [
-        (([0.9, 0.05, 0.05], [0.001, 0.5, 0.499]), False),  # by the geometric mean it would be
-        (([0.5, 0.3, 0.2], [0.1, 0.45, 0.45]), True),  # by the surest it would not
+        ([[0.9, 0.05, 0.05], [0.001, 0.5, 0.499]], False),  # by the geometric mean it would be
+        ([[0.5, 0.3, 0.2], [0.1, 0.45, 0.45]], True),  # by the surest it would not
     ],
 )
-def test_it_is_the_mean_that_is_turned(answers: tuple[list[float], ...], *, turned: bool) -> None:
+def test_it_is_the_mean_that_is_turned(answers: list[list[float]], *, turned: bool) -> None:
     """Of probabilities, as the ensemble has it."""
-    away, _ = leads(*answers)
+    away = away_from_0(Models(fixed(answers)))
+    for _ in answers:
+        away(BLANK, View())
     assert away.turned == turned
-    mean = np.mean(answers, 0)
-    assert turned == (mean.argmax() != 0)
+    assert turned == (np.mean(answers, 0).argmax() != 0)
 
 
 def test_what_was_told_last_counts() -> None:
     """A grade that was turned can turn back."""
-    away, models = leads([0.2, 0.8], [0.4, 0.6])
+    answers = [[0.2, 0.8], [0.4, 0.6]]
+    away = away_from_0(Models(fixed(answers)))
+    for _ in answers:
+        away(BLANK, View())
     assert away.turned
-    models.answers = [[0.9, 0.1], [0.4, 0.6]]
-    away(np.zeros((8, 8, 3), np.float32), View())
+    answers[0] = [0.9, 0.1]
+    away(BLANK, View())
     assert not away.turned
-    assert not any(one.requires_grad for one in away._told.values())
+    assert not any(one.requires_grad for one in away._shares.values())
 
 
-def test_one_that_is_too_sure_is_heard() -> None:
-    """Beside a model that is turned already it is led away all the same."""
-    sure = torch.tensor([60.0, 0.0, 0.0], requires_grad=True)
-    models = Fixed([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    away = Away(models, 0)  # type: ignore[arg-type]  # as above
-    turned = away._share(0, torch.tensor([0.0, 60.0, 0.0]))
-    share = away._share(1, sure)
-    held = torch.nn.functional.softplus(away._lead([share, turned]) + 1)
-    (gradient,) = torch.autograd.grad(held, sure)
-    assert float(gradient[0]) > 1e-4
-    assert float(turned.exp()[1]) == pytest.approx(0.5)  # of another class it may be as sure
-    less = away._share(1, torch.tensor([5.0, 0.0, 0.0]))
-    assert torch.equal(less, torch.tensor([5.0, 0.0, 0.0]).log_softmax(0) + np.log(0.5))
+@pytest.mark.parametrize(("lead", "heard"), [(60.0, 6.0), (6.5, 6.0), (5.0, 5.0)])
+def test_one_that_is_too_sure_is_heard(lead: float, heard: float) -> None:
+    """Beside a model that is turned already, which may be as sure, it is led away all the same."""
+
+    def logits(index: int, seen: torch.Tensor) -> torch.Tensor:
+        if index == 0:
+            return torch.tensor([0.0, 60.0, 0.0]) + 0 * seen.mean()
+        return torch.tensor([lead, 0.0, 0.0]) + seen.mean() * torch.tensor([1.0, 0.0, 0.0])
+
+    away = away_from_0(Models(logits))
+    away(BLANK, View())
+    gradient = float(away(BLANK, View()).sum())
+    share = torch.tensor([heard, 0.0, 0.0], requires_grad=True)
+    mean = torch.stack([share.softmax(0), torch.tensor([0.0, 1.0, 0.0])]).mean(0)
+    objective = torch.log1p(torch.e * mean[0] / mean[1:].max())
+    (slope,) = torch.autograd.grad(objective, share)
+    assert gradient == pytest.approx(float(slope[0]) * heard / lead, rel=1e-3)
+    assert gradient > 1e-5
 
 
 def test_the_temperature_counts(tiny_bundles: Path, crop: NDArray[np.uint8]) -> None:
@@ -227,7 +242,7 @@ def test_the_temperature_counts(tiny_bundles: Path, crop: NDArray[np.uint8]) -> 
     bundle = replace(find_bundle("dr_classifier_tiny", [tiny_bundles], ()), temperature=4.0)
     classifier = Classifier(bundle, TorchEngine(bundle))
     seen = torch.from_numpy(crop.astype(np.float32)).permute(2, 0, 1)[None]
-    logits = Ensemble([classifier]).gradients.told(0, seen)
+    logits = Ensemble([classifier]).gradients.logits(0, seen)
     expected = classifier.probabilities(crop[None])[0]
     assert np.allclose(logits.softmax(0).numpy(), expected, atol=1e-5)
 
@@ -235,46 +250,44 @@ def test_the_temperature_counts(tiny_bundles: Path, crop: NDArray[np.uint8]) -> 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("where", ["answer", "gradient"])
 def test_no_numbers_on_a_device(where: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There they are an error; on the CPU the next model is asked. To tell no gradient is none."""
+    """On a GPU they are an error, on the CPU the next is asked; to tell no gradient is no error."""
 
-    def told(number: int, seen: torch.Tensor) -> torch.Tensor:
+    def logits(index: int, seen: torch.Tensor) -> torch.Tensor:
         answer = torch.tensor([0.6, 0.4]).log()
-        if number == 0:
+        if index == 0:
             return answer
-        if number == 1:
+        if index == 1:
             return answer + seen.mean() * torch.tensor([1.0, -1.0])
         return answer + (seen.mean().sqrt() if where == "gradient" else seen.mean() * torch.nan)
 
-    models, image = Fixed([[0.6, 0.4]] * 3, device), np.zeros((8, 8, 3), np.float32)
-    monkeypatch.setattr(models, "told", told)
     monkeypatch.setattr(torch.Tensor, "to", lambda one, _device: one)  # it stays on the CPU
-    away = Away(models, 0)  # type: ignore[arg-type]  # as above
-    for _ in range(2):  # the second is asked by the first, and in its turn
-        assert (away(image, View()) > 0).all()
+    away = away_from_0(Models(logits, 3, device))
+    for _ in range(2):  # the second is asked in place of the first, and in its turn
+        assert (away(BLANK, View()) > 0).all()
     if device == "cpu":
-        assert (away(image, View()) > 0).all()
+        assert (away(BLANK, View()) > 0).all()
     else:
-        with pytest.raises(DeviceError, match="cuda: gradients that are no numbers"):
-            away(image, View())
+        with pytest.raises(DeviceError, match="cuda: answers or gradients that are no numbers"):
+            away(BLANK, View())
 
 
 def test_answers_that_are_no_numbers(
     ensemble: Ensemble, crop: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that tells none, once or always, is passed over, and the others go on without it."""
+    """A model that never tells any is passed over, and the others go on without it."""
     image, (one,) = crop.astype(np.float32), ensemble.classifiers
     both = Ensemble([one, one]).gradients
     alone = ensemble.gradients.away_from(1)(image, View())
-    tell = both.told
+    ask = both.logits
 
-    def broken(number: int, seen: torch.Tensor) -> torch.Tensor:
-        return tell(number, seen) * (torch.nan if number == 0 else 1.0)
+    def broken(index: int, seen: torch.Tensor) -> torch.Tensor:
+        return ask(index, seen) * (torch.nan if index == 0 else 1.0)
 
-    monkeypatch.setattr(both, "told", broken)
+    monkeypatch.setattr(both, "logits", broken)
     away = both.away_from(1)
     for _ in range(4):
         assert np.allclose(away(image, View()), alone, rtol=1e-4, atol=1e-9)
         assert not away.turned
-    monkeypatch.setattr(both, "told", lambda number, seen: tell(number, seen) * torch.nan)
+    monkeypatch.setattr(both, "logits", lambda index, seen: ask(index, seen) * torch.nan)
     with pytest.raises(NoGradientError):
         both.away_from(1)(image, View())
