@@ -8,6 +8,7 @@ written; 10 the vault cannot be used; 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from io import TextIOWrapper
@@ -35,6 +36,11 @@ try:
     from medlocker_dicom.cli.guard import Guarded
 except KeyboardInterrupt:  # while libraries load; from then on it is the guard's
     sys.exit(130)
+
+# Threads of torch wait for one another by spinning, for milliseconds, in the way of what else runs
+# on the machine. So short a spin is hardly slower alone, and far faster beside another lock.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 app = typer.Typer(
     cls=Guarded,

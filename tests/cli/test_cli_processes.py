@@ -216,3 +216,29 @@ def test_a_file_that_may_not_grow(archive: Desk, desk: Desk) -> None:
     assert done.stderr.count("medlocker: error: ") == 1
     assert "no space left" in done.stderr
     assert tree(desk / "back") == {".medlocker-journal"}
+
+
+@pytest.mark.parametrize(
+    ("given", "spin"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+def test_threads_do_not_spin_for_long(given: dict[str, str], spin: str) -> None:
+    """It is said before torch is loaded, which reads it then; and not where the user says."""
+    program = (
+        "import os, sys, medlocker_dicom.cli.main;"
+        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    )
+    rest = {k: v for k, v in os.environ.items() if k not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=rest | given,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == [spin, "False"]
